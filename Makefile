@@ -1,0 +1,60 @@
+# Everything a developer or an operator does with this repository, one target each. `make` alone lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help env up down test test-fast lint format proto bench reference clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## make the environment in .venv (does nothing when it is up to date)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "etcdpy needs Python 3.11 or newer; say which with: make PYTHON=python3.x env")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+up: env  ## run one member with mutual TLS on loopback, and show how to talk to it (DETACH=1: in the background)
+	@$(BIN)/python -m etcdpy.local up $(if $(DETACH),--detach)
+
+down: env  ## stop what `make up DETACH=1` started
+	@$(BIN)/python -m etcdpy.local down
+
+test: env  ## run every test: style, units, properties, and real processes beside real etcd
+	@$(BIN)/python -m tests.support.reference >/dev/null || true
+	@$(PYTEST)
+
+test-fast: env  ## run the tests that start no process: about a minute
+	@$(PYTEST) --ignore=tests/processes --ignore=tests/interop --ignore=tests/tidy
+
+lint: env  ## ruff and mypy, without changing anything
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: env  ## let ruff put the source in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+proto: env  ## generate etcdpy/proto/*_pb2.py and .pyi from the .proto files
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
+	    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:. etcdpy/proto/*.proto
+
+bench: env  ## measure etcdpy and real etcd side by side
+	@$(BIN)/python -m bench
+
+reference: env  ## build real etcd's binaries, which tests and bench compare with (needs Go)
+	@$(BIN)/python -m tests.support.reference
+
+clean:  ## remove what the other targets made, the environment included
+	rm -rf $(VENV) .local build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
