@@ -20,3 +20,231 @@ MAX_TXN_OPS_DEFAULT: Final = 128
 
 MAX_APPLY_LAG_ENTRIES: Final = 5000
 """Committed entries that may wait to be applied before new ones are refused with `too many requests`, as on etcd."""
+
+# --- transport: TLS ---
+
+TLS_FILE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""The largest certificate, key, CA or CRL file that is read. They are read on the loop; a full CA bundle of a
+distribution is 0.25 MiB and a CRL of 100,000 serials about 4 MiB."""
+
+TLS_SESSIONS_CACHED_MAX: Final = 1024
+"""TLS 1.2 sessions that OpenSSL may keep for resumption before the context is replaced by a fresh one. Python cannot
+turn that cache off, its own bound is 20,480, and each session holds the client's certificate."""
+
+TLS_UNSETTLED_NS: Final = 50_000_000
+"""A file changed less than this long ago is read again at the next handshake: two writes within one tick of the
+kernel's file clock (4 to 10 ms) leave the same stat signature."""
+
+TLS_REFUSALS_LOGGED_BURST: Final = 50
+"""Refused handshakes that are logged at once, before the rate below holds."""
+
+TLS_REFUSALS_LOGGED_PER_SECOND: Final = 10
+"""Refused handshakes logged a second, warnings and debug lines apart. What is left out is counted in the next line."""
+
+TLS_NAME_LOGGED_CHARS_MAX: Final = 256
+"""The longest name of a refused client that a log line repeats; the client chose it."""
+
+# --- server ---
+
+MAX_BATCH_PROPOSALS: Final = 512
+"""Proposals that one turn of the ready loop takes. Applying one takes about 10 us, so a batch holds the loop for 5 ms."""
+
+MAX_APPLY_SECONDS: Final = 0.005
+"""How long applying may hold the loop before other work gets a turn; half of the 10 ms that nothing may exceed."""
+
+# --- watch ---
+
+WATCH_OUTBOX_BYTES_MAX: Final = 1024 * 1024
+"""Unsent bytes of one watch stream above which its watchers stop getting events and are caught up from history later.
+etcd holds 128 responses a stream; bytes are what memory is made of. One response may overshoot it."""
+
+WATCH_OUTBOX_BYTES_RESUME: Final = WATCH_OUTBOX_BYTES_MAX // 4
+"""Unsent bytes below which a stream that was held up gets events again: low enough that it does not flap."""
+
+WATCH_RESPONSE_REVISIONS_MAX: Final = 1000
+"""Main revisions in one watch response, and in one read of history. etcd's number."""
+
+WATCH_RESPONSE_BYTES_TARGET: Final = 1024 * 1024
+"""A response that gathers several revisions is closed at the first revision boundary past this size. Clients of other
+languages receive 4 MiB by default; a single revision is never split unless the client asked for fragments."""
+
+WATCH_HISTORY_EVENTS_TARGET: Final = 4096
+"""Events after which one read of history stops at the next revision boundary: 2 to 3 ms of reading."""
+
+WATCH_WINDOW_KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Responses made from one read of history that are kept for the next watcher of the same group. Past it they are made
+again for each: overlapping ranges must not multiply the memory."""
+
+WATCH_SLICE_WATCHERS_MAX: Final = 512
+"""Watchers that one slice of catching up serves, about 1 ms. etcd's number."""
+
+WATCH_SLICE_SENT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes that one slice of catching up hands out: 1 to 2 ms of copying."""
+
+WATCH_SLICE_PREVIOUS_READS_MAX: Final = 200
+"""Previous values (about 10 us each) that one slice of catching up reads for watchers that asked for them."""
+
+WATCH_NOTIFY_COPIED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes that one call of notify copies into responses before it leaves the rest of the watchers to slices, so that a
+large value with thousands of watchers does not hold the loop for more than about 5 ms."""
+
+WATCH_MEMO_KEYS_MAX: Final = 16_384
+"""Keys whose range watchers are remembered; about 3 MB. The memo is emptied when it is full."""
+
+WATCH_MEMO_KEY_BYTES_MAX: Final = 512
+"""Longer keys are not remembered: the memo holds clients' keys, and a key may be as long as a request."""
+
+WATCH_PROGRESS_SLICE_WATCHERS_MAX: Final = 2000
+"""Watchers that one progress tick looks at, about 2 ms; the next tick goes on from there."""
+
+WATCH_PROGRESS_INTERVAL_SECONDS_MIN: Final = 0.1
+"""--watch-progress-notify-interval is raised to this, as on etcd."""
+
+# --- lease ---
+
+LEASE_TTL_SECONDS_MAX: Final = 9_000_000_000
+"""The longest TTL that etcd grants."""
+
+LEASE_REVOKES_PER_SECOND_MAX: Final = 1000
+"""Expired leases revoked a second. etcd's number: a pile of expiries must not starve other proposals."""
+
+LEASE_REVOKES_IN_FLIGHT_MAX: Final = 16
+"""Revocations of expired leases that may wait for their commit at once, as on etcd."""
+
+LEASE_EXPIRY_TICK_SECONDS: Final = 0.5
+"""How often expired leases and due checkpoints are looked for, as on etcd; half the revoke rate is spent each time."""
+
+LEASE_CHECKPOINT_INTERVAL_SECONDS_DEFAULT: Final = 300.0
+"""How old the replicated remaining TTL of a lease may grow. etcd's default."""
+
+LEASE_CHECKPOINT_BATCH_MAX: Final = 1000
+"""Checkpoints in one log entry. etcd's number."""
+
+LEASE_CHECKPOINT_ENTRIES_PER_TICK_MAX: Final = 500
+"""Log entries of checkpoints proposed in one expiry tick. etcd's number."""
+
+# --- transport ---
+
+HEADER_LIST_BYTES_MAX: Final = 64 * 1024
+"""SETTINGS_MAX_HEADER_LIST_SIZE: a request's decoded headers, 32 bytes a field included. An etcd client sends a few
+hundred bytes; a token of a few KiB and tracing headers must fit."""
+
+HEADER_BLOCK_BYTES_MAX: Final = 64 * 1024
+"""One encoded header block with its CONTINUATION frames. It never needs more than the list that it decodes to."""
+
+CONTINUATION_FRAMES_MAX: Final = 16
+"""CONTINUATION frames of one header block: 16 KiB frames need four. Bounds the flood of tiny ones."""
+
+HEADER_TABLE_BYTES: Final = 4096
+"""SETTINGS_HEADER_TABLE_SIZE: the protocol's default."""
+
+MEMOISED_HEADS: Final = 128
+"""Request heads remembered a connection. A client has about one for each method it calls."""
+
+MEMOISED_BLOCK_BYTES: Final = 2048
+"""The longest header block that is remembered, so that the memo of a connection stays under 0.5 MiB."""
+
+STREAM_WINDOW_BYTES: Final = 1024 * 1024
+"""SETTINGS_INITIAL_WINDOW_SIZE: request bytes that one stream may have on their way to a handler that does not read."""
+
+CONNECTION_WINDOW_BYTES: Final = 16 * 1024 * 1024
+"""The connection's receive window. Given back as bytes arrive; what handlers hold is bounded by the next limit."""
+
+HELD_REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Request bytes a connection may have in incomplete and unread messages; the stream that goes over is reset. Forty
+requests of the largest default size at once."""
+
+STREAMS_PER_CONNECTION_MAX: Final = 100_000
+"""Open streams of one connection where --max-concurrent-streams (default: no limit) allows more. About 1 KiB each."""
+
+PENDING_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Answer bytes that wait for one connection's flow control; while there are more, its new streams are refused."""
+
+WRITE_SLICE_BYTES: Final = 256 * 1024
+"""Written to a socket at a time, and the mark of the write buffer at which work for the connection pauses. Copying it
+takes 0.1 ms."""
+
+READ_SLICE_BYTES: Final = 64 * 1024
+"""Request bytes that one turn of the loop takes from a connection: about 200 small puts, 6 ms of work at 30 us each."""
+
+RESETS_BURST: Final = 1000
+"""Streams that a client may reset, or make the server reset, at once (rapid reset); nghttp2's number."""
+
+RESETS_PER_SECOND: Final = 200
+"""Resets that a client may go on with. Cancelled calls under overload come at the rate of calls timing out."""
+
+SETTINGS_BURST: Final = 100
+"""SETTINGS frames at once; a client sends one, perhaps a few."""
+
+SETTINGS_PER_SECOND: Final = 10
+"""SETTINGS frames that a client may go on with."""
+
+CONTROL_FRAMES_BURST: Final = 10_000
+"""PING, PRIORITY, WINDOW_UPDATE and unknown frames at once. They cost 1 to 2 us each."""
+
+CONTROL_FRAMES_PER_SECOND: Final = 5000
+"""Such frames a client may go on with, beside those that answer what it was sent: at most 1 % of a core."""
+
+CONTROL_FRAME_PER_SENT_BYTES: Final = 64
+"""Every so many bytes sent earn a client one control frame: small watch events each may be answered by a
+WINDOW_UPDATE or a bandwidth-estimation PING."""
+
+EMPTY_FRAMES_BURST: Final = 500
+"""DATA without a byte (and without END_STREAM) and empty CONTINUATION frames at once; no client needs one."""
+
+EMPTY_FRAMES_PER_SECOND: Final = 10
+"""Empty frames that a client may go on with."""
+
+CLOSED_STREAMS_REMEMBERED: Final = 1024
+"""Streams that the server closed before the client did, for which late frames are ignored rather than punished."""
+
+PREFACE_SECONDS_MAX: Final = 10.0
+"""From accept to a complete HTTP/2 preface with SETTINGS, or the first HTTP/1 request head; as the TLS handshake."""
+
+WRITE_STALL_SECONDS_MAX: Final = 60.0
+"""A socket that takes no byte of what waits for it for so long is dropped."""
+
+DRAIN_PING_SECONDS: Final = 1.0
+"""A draining connection waits so long for the client to acknowledge the first GOAWAY before the second names the last
+stream."""
+
+HTTP_HEAD_BYTES_MAX: Final = 64 * 1024
+"""An HTTP/1 request line and headers; the same as over HTTP/2."""
+
+HTTP_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The body of an HTTP (not gRPC) request. Base64 and JSON make the largest default gateway request about 2.8 MiB."""
+
+HTTP_REQUEST_SECONDS_MAX: Final = 30.0
+"""From the first byte of an HTTP/1 request to its last."""
+
+HTTP_IDLE_SECONDS_MAX: Final = 120.0
+"""An HTTP/1 connection that waits for its next request."""
+
+HTTP_PIPELINED_BYTES_MAX: Final = 64 * 1024
+"""Bytes of further HTTP/1 requests read while one is being answered; then reading pauses."""
+
+ACCEPTS_PER_TURN: Final = 64
+"""Connections accepted in one turn of the loop."""
+
+ACCEPT_RETRY_SECONDS: Final = 0.1
+"""Pause of accepting after an error such as too many open files."""
+
+LISTEN_BACKLOG: Final = 4096
+"""Connections that may wait to be accepted; the kernel's net.core.somaxconn bounds it further, as with Go."""
+
+# --- raft ---
+
+RAFT_MESSAGE_BYTES: Final = 1 << 20
+"""Entry data in one MsgApp, as in etcd: large enough to fill a pipe, small enough not to hold heartbeats up."""
+
+RAFT_READY_COMMITTED_BYTES: Final = 64 << 20
+"""Entry data handed over for apply at once; bounds memory when a restarted member replays its log."""
+
+RAFT_UNCOMMITTED_BYTES: Final = 256 << 20
+"""Entry data that may wait to be committed before proposals are dropped: a leader without a quorum must not grow."""
+
+RAFT_WAITING_READS: Final = 100_000
+"""ReadIndex requests that may wait for a quorum's heartbeats at once."""
+
+READ_INDEX_RETRY_SECONDS: Final = 0.5
+"""After this long an unconfirmed ReadIndex is asked again: the message may have been lost. etcd's value."""
