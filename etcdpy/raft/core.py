@@ -1,0 +1,210 @@
+"""One member's Raft state, and the transitions between roles. What a message does stands in the modules beside it:
+
+    step.py         which message goes where, by role and type; the term check that comes first
+    election.py     campaigning, votes
+    replication.py  entries, acknowledgements, heartbeats
+    reads.py        ReadIndex
+    node.py         the door to the outside
+
+Paper: "In Search of an Understandable Consensus Algorithm (Extended Version)"; its section numbers are cited as 5.x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from etcdpy import limits
+from etcdpy.proto import raft_pb2
+from etcdpy.raft.entry import Entry, EntryType
+from etcdpy.raft.log import Log
+from etcdpy.raft.reads import ReadQueue
+from etcdpy.raft.tracker import Configuration, Tracker
+from etcdpy.raft.types import NO_MEMBER, HardState, LogStorage, ReadState, Role
+
+if TYPE_CHECKING:
+    import random
+
+    from etcdpy.raft.types import ConfState
+
+_LEAVES_AT_ONCE: Final = frozenset(
+    (
+        raft_pb2.MsgApp,
+        raft_pb2.MsgHeartbeat,
+        raft_pb2.MsgProp,
+        raft_pb2.MsgReadIndex,
+        raft_pb2.MsgReadIndexResp,
+    )
+)
+"""Types that promise nothing which is not durable already: a leader's term was durable before it got a vote."""
+
+_WITHOUT_TERM: Final = frozenset((raft_pb2.MsgProp, raft_pb2.MsgReadIndex))
+"""Forwarded requests, which hold in any term."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How one member takes part. Ticks are whatever the caller makes of them; sizes are bytes of entry data."""
+
+    id: int
+    storage: LogStorage
+    random: random.Random
+    """Source of election timeouts. Injected, so that one seed replays a whole cluster."""
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+    applied: int = 0
+    """The last entry whose effects are in the applied state; committed entries after it are handed out again."""
+    max_message_bytes: int = limits.RAFT_MESSAGE_BYTES
+    max_committed_bytes: int = limits.RAFT_READY_COMMITTED_BYTES
+    max_uncommitted_bytes: int = limits.RAFT_UNCOMMITTED_BYTES
+    max_inflight_reads: int = field(default=limits.RAFT_WAITING_READS)
+
+    def __post_init__(self) -> None:
+        assert self.id != NO_MEMBER
+        assert 0 < self.heartbeat_ticks < self.election_ticks
+        assert min(self.max_message_bytes, self.max_committed_bytes, self.max_uncommitted_bytes) > 0
+
+
+class Raft:
+    """The state machine. Same state and same input give the same output: no clock, no disk, no socket in here."""
+
+    __slots__ = (
+        "config",
+        "durable",
+        "election_elapsed",
+        "heartbeat_elapsed",
+        "id",
+        "leader",
+        "log",
+        "messages",
+        "messages_after_persist",
+        "pending_conf_index",
+        "randomized_election_ticks",
+        "read_states",
+        "reads",
+        "role",
+        "term",
+        "tracker",
+        "vote",
+    )
+
+    def __init__(self, config: Config) -> None:
+        hard_state, conf_state = config.storage.initial_state()
+        self.config = config
+        self.id = config.id
+        self.log = Log(config.storage, config.applied)
+        self.tracker = Tracker(Configuration.from_conf_state(conf_state), self.log.last_index)
+        self.term = hard_state.term
+        self.vote = hard_state.vote
+        assert hard_state.commit <= self.log.last_index, (hard_state, self.log.last_index)
+        self.log.commit_to(hard_state.commit)
+        assert self.log.committed <= self.log.last_index, "storage must hold every applied entry or its truncation"
+        self.durable = hard_state
+        """Term and vote (and some commit index) as known to be on disk."""
+        self.role = Role.FOLLOWER
+        self.leader = NO_MEMBER
+        self.reads = ReadQueue()
+        self.messages: list[raft_pb2.Message] = []
+        self.messages_after_persist: list[raft_pb2.Message] = []
+        self.read_states: list[ReadState] = []
+        self.pending_conf_index = 0
+        """A configuration change may be in the log, unapplied, up to here: no second one is taken (thesis 4.1)."""
+        self.election_elapsed = 0
+        self.heartbeat_elapsed = 0
+        self.randomized_election_ticks = 0
+        self.become_follower(self.term, NO_MEMBER)
+
+    # --- what others ask ---
+
+    @property
+    def hard_state(self) -> HardState:
+        """What must be durable by now or with the next Ready."""
+        return HardState(self.term, self.vote, self.log.committed)
+
+    @property
+    def is_learner(self) -> bool:
+        """Whether this member only learns."""
+        return self.id in self.tracker.configuration.learners
+
+    @property
+    def promotable(self) -> bool:
+        """Whether this member may become leader: it votes in the configuration that it knows."""
+        return self.id in self.tracker.configuration.voters.ids
+
+    def conf_state(self) -> ConfState:
+        """The current configuration."""
+        return self.tracker.configuration.conf_state()
+
+    def committed_in_term(self) -> bool:
+        """Whether the commit index lies in the current term: only then does a leader know all that is committed."""
+        return self.log.matches(self.log.committed, self.term)
+
+    # --- roles ---
+
+    def become_follower(self, term: int, leader: int) -> None:
+        """From any role; `leader` may be unknown."""
+        self._reset(term)
+        self.role = Role.FOLLOWER
+        self.leader = leader
+
+    def become_candidate(self) -> None:
+        """From follower or candidate: a new term, and the own vote."""
+        assert self.role is not Role.LEADER
+        self._reset(self.term + 1)
+        self.role = Role.CANDIDATE
+        self.vote = self.id
+
+    def become_leader(self) -> None:
+        """From candidate. The new term's first entry is empty: committing it commits all before it (5.4.2)."""
+        assert self.role is Role.CANDIDATE
+        self._reset(self.term)
+        self.role = Role.LEADER
+        self.leader = self.id
+        own = self.tracker.progress[self.id]
+        own.become_replicate()
+        # A change of configuration may be among the entries that are not applied yet. Searching them is not worth it:
+        # waiting until all of them are applied is as safe.
+        self.pending_conf_index = self.log.last_index
+        self.acknowledge_own(self.log.stable)
+        appended = self.log.append_new([Entry(type=EntryType.NORMAL)], self.term, self.config.max_uncommitted_bytes)
+        assert appended, "an empty entry is never refused"
+
+    def _reset(self, term: int) -> None:
+        if term != self.term:
+            assert term > self.term, (term, self.term)
+            self.term = term
+            self.vote = NO_MEMBER
+        self.leader = NO_MEMBER
+        self.election_elapsed = 0
+        self.heartbeat_elapsed = 0
+        ticks = self.config.election_ticks
+        self.randomized_election_ticks = ticks + self.config.random.randrange(ticks)
+        self.pending_conf_index = 0
+        self.reads = ReadQueue()
+        self.tracker.reset(self.log.last_index)
+
+    # --- shared by the message modules ---
+
+    def send(self, message: raft_pb2.Message) -> None:
+        """Queue a message for the next Ready; `to` is set. An answer to a vote carries its own term already."""
+        assert message.to not in (NO_MEMBER, self.id), message
+        setattr(message, "from", self.id)
+        kind = message.type
+        if kind not in _WITHOUT_TERM and not message.HasField("term"):
+            message.term = self.term
+        persisted = self.durable.term == self.term and self.durable.vote == self.vote
+        if kind in _LEAVES_AT_ONCE or (kind == raft_pb2.MsgHeartbeatResp and persisted):
+            self.messages.append(message)
+        else:
+            self.messages_after_persist.append(message)
+
+    def acknowledge_own(self, index: int) -> None:
+        """As leader: own entries up to `index` are durable, so they count towards the quorum (not before: 5.4)."""
+        if index and self.id in self.tracker.progress:
+            self.tracker.acknowledge(self.id, index)
+
+    def maybe_commit(self) -> bool:
+        """As leader: raise the commit index to what a quorum has, if that is of this term (5.4.2)."""
+        index = self.tracker.committed_index()
+        log = self.log
+        return log.committed < index <= log.last_index and log.term(index) == self.term and log.commit_to(index)

@@ -1,0 +1,259 @@
+"""The door to raft: tick, step, propose, ready, advance.
+
+    node = RawNode(Config(...))
+    each tick:              node.tick()
+    each peer message:      node.step(message)
+    each batch of requests: node.propose(entries)
+    whenever has_ready():   ready = node.ready(); do what it says, in its order; node.advance(ready)
+
+One Ready is outstanding at a time. While its entries sync, ticks, messages and proposals go on coming in and gather
+for the next one: that is the group commit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from etcdpy.proto import raft_pb2
+from etcdpy.raft import confchange, election, reads, replication, step
+from etcdpy.raft.core import Config, Raft
+from etcdpy.raft.entry import NORMAL, Entry, EntryType
+from etcdpy.raft.errors import ConfChangeRefused, InvalidConfChange
+from etcdpy.raft.types import HardState, Ready, Role, SoftState
+
+if TYPE_CHECKING:
+    from etcdpy.raft.types import ConfState
+
+
+class Status(NamedTuple):
+    """A look inside, for status answers and metrics."""
+
+    id: int
+    role: Role
+    leader: int
+    term: int
+    vote: int
+    committed: int
+    applied: int
+    last_index: int
+    stable: int
+    is_learner: bool
+
+
+class RawNode:
+    """One member of a raft group. Not for use from several threads."""
+
+    __slots__ = ("_given_hard", "_given_soft", "_outstanding", "_raft")
+
+    def __init__(self, config: Config) -> None:
+        self._raft = Raft(config)
+        self._given_hard = self._raft.hard_state
+        self._given_soft = self._soft_state()
+        self._outstanding: Ready | None = None
+
+    # --- time ---
+
+    def tick(self) -> None:
+        """One unit of time went by."""
+        raft = self._raft
+        raft.election_elapsed += 1
+        if raft.role is Role.LEADER:
+            raft.heartbeat_elapsed += 1
+            if raft.heartbeat_elapsed >= raft.config.heartbeat_ticks:
+                raft.heartbeat_elapsed = 0
+                reads.broadcast_heartbeat(raft)
+        elif raft.promotable and raft.election_elapsed >= raft.randomized_election_ticks:
+            raft.election_elapsed = 0
+            election.campaign(raft)
+
+    def advance_ticks(self, ticks: int) -> None:
+        """Let time pass at start-up without acting on it (--initial-election-tick-advance): at most one election
+        timeout less one tick, so that a leader that is there can still make itself heard before an election."""
+        raft = self._raft
+        raft.election_elapsed += max(0, min(ticks, raft.config.election_ticks - 1 - raft.election_elapsed))
+
+    def campaign(self) -> bool:
+        """Ask for votes now; False when this member may not. A single voter leads once its own vote is durable."""
+        return election.campaign(self._raft)
+
+    # --- input ---
+
+    def step(self, message: raft_pb2.Message) -> None:
+        """Take a peer's message. Raises RaftError: LogLost means stop for good, any other means drop the message."""
+        step.step(self._raft, message)
+
+    def report_unreachable(self, member: int) -> None:
+        """The transport could not deliver to `member`."""
+        message = raft_pb2.Message(type=raft_pb2.MsgUnreachable)
+        setattr(message, "from", member)
+        if self._raft.role is Role.LEADER:
+            replication.handle_unreachable(self._raft, message)
+
+    def propose(self, entries: list[Entry]) -> None:
+        """Propose a batch of normal entries; a leader numbers them in place. Raises ProposalDropped, taking none.
+
+        At a follower they go to the leader, and `proposal` stays behind: find it again by an id inside the data.
+        """
+        raft = self._raft
+        if not entries:
+            return
+        if raft.role is Role.LEADER:
+            replication.propose(raft, entries)
+        else:
+            replication.forward_proposal(raft, entries)
+
+    def propose_conf_change(self, change: confchange.ConfChange, proposal: object = None) -> Entry:
+        """Propose a change of members; returns its entry. Raises ConfChangeRefused or ProposalDropped.
+
+        Only a leader can judge it, so a follower refuses too. One change at a time, and only once applied is it over.
+        """
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            raise ConfChangeRefused("not the leader")
+        if raft.pending_conf_index > raft.log.applied:
+            raise ConfChangeRefused(f"a change of members may be unapplied at entry {raft.pending_conf_index}")
+        v2 = confchange.as_v2(change)
+        try:
+            confchange.next_configuration(raft.tracker.configuration, v2)
+        except InvalidConfChange as error:
+            raise ConfChangeRefused(str(error)) from error
+        is_v1 = isinstance(change, raft_pb2.ConfChange)
+        kind = EntryType.CONF_CHANGE if is_v1 else EntryType.CONF_CHANGE_V2
+        entry = Entry(change.SerializeToString(), proposal, type=kind)
+        replication.propose(raft, [entry])
+        raft.pending_conf_index = entry.index
+        return entry
+
+    def apply_conf_change(self, change: confchange.ConfChange) -> ConfState:
+        """A committed change is being applied: go over to the new members. To be called before advance() of the Ready
+        that carried it. Returns what to store as the group. Raises InvalidConfChange, with nothing changed."""
+        raft = self._raft
+        configuration = confchange.next_configuration(raft.tracker.configuration, confchange.as_v2(change))
+        raft.tracker.switch(configuration, raft.log.last_index)
+        if raft.role is Role.LEADER:
+            if raft.promotable:
+                # A smaller quorum may have committed more by now.
+                raft.maybe_commit()
+                replication.broadcast_append(raft)
+            else:
+                raft.become_follower(raft.term, 0)
+        return raft.conf_state()
+
+    def read_index(self, context: bytes) -> bool:
+        """Ask for a linearizable read; a ReadState with `context` comes with a Ready. False when there is nobody to
+        ask or too many wait; like messages, a question passed on to a leader may be lost, so time out and repeat."""
+        raft = self._raft
+        return reads.request_read(raft, raft.id, context)
+
+    def read_index_now(self) -> int | None:
+        """The index a linearizable read may use at once, when this member decides alone; None when it must ask.
+
+        Hot road: spares a group of one the way through Ready.
+        """
+        raft = self._raft
+        alone = raft.role is Role.LEADER and raft.tracker.configuration.voters.is_only(raft.id)
+        return raft.log.committed if alone and raft.committed_in_term() else None
+
+    # --- output ---
+
+    def has_ready(self) -> bool:
+        """Whether ready() would give anything. False while one is outstanding."""
+        raft = self._raft
+        log = raft.log
+        return self._outstanding is None and bool(
+            log.stable != log.last_index
+            or log.appliable_index() > log.applied
+            or raft.messages
+            or raft.messages_after_persist
+            or raft.read_states
+            or raft.hard_state != self._given_hard
+            or self._soft_state() != self._given_soft
+        )
+
+    def ready(self) -> Ready:
+        """Everything to do now; see Ready. The next one comes after advance()."""
+        assert self._outstanding is None, "advance() the last Ready first"
+        raft = self._raft
+        log = raft.log
+        given = self._given_hard
+        hard = HardState(raft.term, raft.vote, log.committed)
+        soft = self._soft_state()
+        entries = log.unstable()
+        ready = Ready(
+            soft_state=soft if soft != self._given_soft else None,
+            hard_state=hard if hard != given else None,
+            entries=entries,
+            must_sync=bool(entries) or hard.term != given.term or hard.vote != given.vote,
+            committed=log.next_committed(raft.config.max_committed_bytes),
+            messages=raft.messages,
+            messages_after_persist=raft.messages_after_persist,
+            read_states=raft.read_states,
+            snapshot=None,
+        )
+        raft.messages, raft.messages_after_persist, raft.read_states = [], [], []
+        self._given_hard, self._given_soft, self._outstanding = hard, soft, ready
+        return ready
+
+    def advance(self, ready: Ready) -> None:
+        """`ready` is done: entries and hard state are durable, committed entries were taken over for apply."""
+        assert ready is self._outstanding, "advance() takes the outstanding Ready"
+        self._outstanding = None
+        raft = self._raft
+        if ready.hard_state is not None:
+            raft.durable = ready.hard_state
+        if ready.committed:
+            raft.log.applied_to(ready.committed[-1].index)
+        if ready.entries:
+            last = ready.entries[-1]
+            raft.log.stable_to(last.index, last.term)
+        election.own_vote_durable(raft)
+        if raft.role is Role.LEADER and ready.entries:
+            replication.own_entries_durable(raft)
+
+    # --- looking in ---
+
+    def status(self) -> Status:
+        """A copy of what is worth knowing."""
+        raft, log = self._raft, self._raft.log
+        return Status(
+            raft.id,
+            raft.role,
+            raft.leader,
+            raft.term,
+            raft.vote,
+            log.committed,
+            log.applied,
+            log.last_index,
+            log.stable,
+            raft.is_learner,
+        )
+
+    def conf_state(self) -> ConfState:
+        """The members as of the last applied change."""
+        return self._raft.conf_state()
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads."""
+        return self._raft.role is Role.LEADER
+
+    @property
+    def leader(self) -> int:
+        """Who leads, 0 when not known."""
+        return self._raft.leader
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._raft.term
+
+    @property
+    def committed(self) -> int:
+        """The commit index."""
+        return self._raft.log.committed
+
+    def _soft_state(self) -> SoftState:
+        return SoftState(self._raft.leader, self._raft.role)
+
+
+__all__ = ["NORMAL", "Config", "RawNode", "Status"]
