@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,3 +24,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """Whether scenario files are to be rewritten instead of checked."""
     return bool(request.config.getoption("--rewrite"))
+
+
+PROCESS_ROOMS = ("hosts", "interop", "processes")
+"""Tests that start servers and measure time. They run one after another on one worker, beside quiet ones on the other,
+so that no server waits for a core that another one holds."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the process tests together, and those of a file elsewhere, so that its fixtures are made once.
+
+    The process tests come first: they take longest, and the quiet ones fill the other worker meanwhile.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        group = "processes" if place.parts[0] in PROCESS_ROOMS else str(place)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in PROCESS_ROOMS)
