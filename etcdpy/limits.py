@@ -248,3 +248,41 @@ RAFT_WAITING_READS: Final = 100_000
 
 READ_INDEX_RETRY_SECONDS: Final = 0.5
 """After this long an unconfirmed ReadIndex is asked again: the message may have been lost. etcd's value."""
+
+# --- server: configuration (etcd's defaults and bounds for flags whose 0 is not zero) ---
+
+QUOTA_BYTES_DEFAULT: Final = 2 * 1024**3
+"""--quota-backend-bytes=0. etcd's 2 GiB."""
+
+QUOTA_BYTES_ADVISED_MAX: Final = 8 * 1024**3
+"""Above this quota the member warns, as etcd does."""
+
+REQUEST_BYTES_ADVISED_MAX: Final = 10 * 1024**2
+"""Above this --max-request-bytes the member warns, as etcd does."""
+
+SNAPSHOT_COUNT_DEFAULT: Final = 10_000
+"""--snapshot-count=0."""
+
+COMPACTION_BATCH_REVISIONS_DEFAULT: Final = 1_000
+"""--compaction-batch-limit=0."""
+
+COMPACTION_SLEEP_NS_DEFAULT: Final = 10_000_000
+"""--compaction-sleep-interval=0: 10 ms."""
+
+WATCH_PROGRESS_NS_DEFAULT: Final = 600_000_000_000
+"""--watch-progress-notify-interval=0: 10 min."""
+
+WATCH_PROGRESS_NS_MIN: Final = 100_000_000
+"""The least --watch-progress-notify-interval, 100 ms: each notice goes to every watcher that asked for it."""
+
+WARNING_UNARY_NS_DEFAULT: Final = 300_000_000
+"""--warning-unary-request-duration=0: 300 ms."""
+
+ELECTION_TIMEOUT_MS_MAX: Final = 50_000
+"""The longest --election-timeout: a cluster that waits longer for a leader is as good as down."""
+
+CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
+"""The largest configuration file; etcd's sample has 7 KB."""
+
+FILE_DESCRIPTORS_RESERVED: Final = 150
+"""Descriptors kept from clients for the database, logs and peers; with fewer in all the member refuses to start."""

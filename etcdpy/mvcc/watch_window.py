@@ -1,0 +1,164 @@
+"""A piece of history held in memory while watchers that are behind are served from it.
+
+One read of the backend serves every watcher whose next revision lies in the piece, and what is made from it (the events
+of a group, the responses of its watchers) is made once. The piece goes away when nobody is behind any more.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from operator import attrgetter
+from typing import TYPE_CHECKING, Protocol
+
+from etcdpy.limits import (
+    WATCH_HISTORY_EVENTS_TARGET,
+    WATCH_RESPONSE_BYTES_TARGET,
+    WATCH_RESPONSE_REVISIONS_MAX,
+    WATCH_WINDOW_KEPT_BYTES_MAX,
+)
+from etcdpy.mvcc.watch_events import Event, Part, build_parts
+from etcdpy.mvcc.watch_groups import NO_DELETE, NO_PUT, PREVIOUS, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etcdpy.mvcc.watch_events import Change
+
+_packed = attrgetter("packed")
+_LIST_SLOT_BYTES = 8
+
+
+class History(Protocol):
+    """Where past changes come from. `mvcc.history.BackendHistory` is one."""
+
+    @property
+    def current_revision(self) -> int:
+        """The main revision of the last applied change."""
+        ...
+
+    @property
+    def compact_revision(self) -> int:
+        """Revisions below it may be gone; 0 or less when there was no compaction."""
+        ...
+
+    def record_at(self, key: bytes, main_revision: int) -> bytes | None:
+        """The record of `key` as of a revision; None when it did not exist then or the revision is compacted."""
+        ...
+
+    def changes_between(self, first_main: int, last_main: int) -> Iterator[Change]:
+        """Changes of these main revisions, both included, in order."""
+        ...
+
+
+def selected(options: int, events: list[Event]) -> list[Event]:
+    """The events that the filters let pass."""
+    if options & NO_PUT:
+        events = [event for event in events if event.deleted]
+    if options & NO_DELETE:
+        events = [event for event in events if not event.deleted]
+    return events
+
+
+class Window:
+    """The changes of the revisions `first` to `last`, both included and both whole."""
+
+    __slots__ = ("_by_group", "_by_key", "_events", "_history", "_keys", "_parts", "_room", "first", "full", "last")
+
+    def __init__(self, history: History, first: int) -> None:
+        self._history = history
+        self.first = first
+        self.last = min(history.current_revision, first + WATCH_RESPONSE_REVISIONS_MAX - 1)
+        self.full = self.last < history.current_revision
+        """Ended by its limits, not by the newest revision."""
+        self._events: list[Event] = []
+        self._by_key: dict[bytes, list[Event]] = {}
+        self._keys: list[bytes] | None = None
+        self._by_group: dict[Group, list[Event]] = {}
+        self._parts: dict[tuple[Group, int, int], list[Part]] = {}
+        self._room = WATCH_WINDOW_KEPT_BYTES_MAX
+        """What may still be kept of bodies and lists; thousands of overlapping ranges would keep as many copies."""
+        self._read()
+
+    def _read(self) -> None:
+        size = 0
+        main = self.first
+        changes = self._history.changes_between(self.first, self.last)
+        try:
+            for packed, key, deleted, record in changes:
+                if packed >> 32 != main:
+                    if size >= WATCH_RESPONSE_BYTES_TARGET or len(self._events) >= WATCH_HISTORY_EVENTS_TARGET:
+                        self.last = (packed >> 32) - 1
+                        self.full = True
+                        break
+                    main = packed >> 32
+                event = Event(packed, key, deleted, record)
+                size += len(record)
+                self._events.append(event)
+                self._by_key.setdefault(key, []).append(event)
+        finally:
+            close = getattr(changes, "close", None)
+            if close is not None:
+                close()
+
+    def parts(self, group: Group, options: int, next_revision: int, reads: ReadAllowance) -> list[Part] | None:
+        """The responses for a watcher of `group` that has all below `next_revision`.
+
+        None: more previous values must be read for them than `reads` allows now. Ask again with a new allowance; what
+        was read is kept.
+        """
+        mask = options & (NO_PUT | NO_DELETE | PREVIOUS)
+        known = self._parts.get((group, mask, next_revision))
+        if known is not None:
+            return known
+        events = self._events_of(group)
+        if next_revision > self.first:
+            events = events[bisect_left(events, next_revision << 32, key=_packed) :]
+        events = selected(options, events)
+        if not events:
+            return []
+        previous_record = self._history.record_at if options & PREVIOUS else None
+        if previous_record is not None:
+            for event in events:
+                if not event.has_previous:
+                    if not reads.left:
+                        return None
+                    reads.left -= 1
+                    event.with_previous(previous_record)
+        parts = build_parts(events, previous_record)
+        if group.members > 1 and self._room > 0:
+            self._room -= sum(len(part.body) for part in parts)
+            self._parts[group, mask, next_revision] = parts
+        return parts
+
+    def _events_of(self, group: Group) -> list[Event]:
+        if group.end is None:
+            return self._by_key.get(group.key, [])
+        events = self._by_group.get(group)
+        if events is None:
+            events = self._collect(group.key, group.end)
+            if group.members > 1 and self._room > 0:
+                self._room -= len(events) * _LIST_SLOT_BYTES
+                self._by_group[group] = events
+        return events
+
+    def _collect(self, key: bytes, end: bytes) -> list[Event]:
+        if self._keys is None:
+            self._keys = sorted(self._by_key)
+        begin = bisect_left(self._keys, key)
+        finish = bisect_left(self._keys, end) if end else len(self._keys)
+        if finish - begin == len(self._keys):
+            return self._events
+        if finish - begin == 1:
+            return self._by_key[self._keys[begin]]
+        events = [event for name in self._keys[begin:finish] for event in self._by_key[name]]
+        events.sort(key=_packed)
+        return events
+
+
+class ReadAllowance:
+    """How many previous values may still be read in a slice."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
