@@ -34,7 +34,7 @@ class _Group(click.Group):
         try:
             return super().make_context(*args, **extra)
         except click.UsageError as error:
-            error.exit_code = EXIT_ARGUMENTS
+            _mark(error)
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -43,8 +43,12 @@ class _Group(click.Group):
         except PkiError as error:
             raise click.ClickException(str(error)) from None
         except click.UsageError as error:
-            error.exit_code = EXIT_ARGUMENTS
+            _mark(error)
             raise
+
+
+def _mark(error: click.UsageError) -> None:
+    vars(error)["exit_code"] = EXIT_ARGUMENTS  # click reads it from the instance; its stubs know it of the class only
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -203,8 +207,8 @@ def show(paths: tuple[Path, ...], form: str) -> None:
             failures.append(error)
     if explained or not failures:
         _PRINTERS[form](explained)
-    for error in failures[:-1]:
-        click.echo(f"Error: {error}", err=True)
+    for failure in failures[:-1]:
+        click.echo(f"Error: {failure}", err=True)
     if failures:
         raise failures[-1]
 

@@ -137,9 +137,7 @@ def _key_beside(path: Path, certificate: x509.Certificate) -> tuple[str, list[st
             continue
         traps = []
         if key_path.stat().st_mode & 0o077:
-            traps.append(
-                f"{key_path.name} can be read by others (mode {key_path.stat().st_mode & 0o777:04o}): chmod 600"
-            )
+            traps.append(f"{key_path.name} can be read by others: chmod 600")
         try:
             pem = files.read(key_path)
             if keys.is_encrypted(pem):
