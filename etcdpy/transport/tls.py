@@ -17,7 +17,7 @@ import logging
 import ssl
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -75,12 +75,6 @@ class LoadedCertificate:
     role: str
     subject: str
     not_after: float
-
-
-class _SslObject(Protocol):
-    """What `check_peer` needs of an ssl.SSLObject or ssl.SSLSocket."""
-
-    def getpeercert(self, binary_form: bool = ...) -> Any: ...
 
 
 class _Budget:
@@ -150,7 +144,7 @@ class ServerTls:
             self._context = self._build()
         return self._context
 
-    def check_peer(self, ssl_object: _SslObject) -> None:
+    def check_peer(self, ssl_object: ssl.SSLObject | ssl.SSLSocket) -> None:
         """After the handshake: the CRL, the allowed names, and validity once more. Raises PeerRefused.
 
         etcd compares every certificate of the chain with the CRL by serial, and only the leaf with the names.
@@ -245,7 +239,8 @@ class ServerTls:
         self._prepare(quiet)
         load_key_pair(context, self._pair.value)
         if self.config.demands_certificate:
-            context.verify_mode = ssl.CERT_REQUIRED
+            # The quiet one too: Python reads there whether getpeercert() may tell.
+            context.verify_mode = quiet.verify_mode = ssl.CERT_REQUIRED
             # Go trusts whatever is in the bundle, an intermediate as well as a root.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             if self._authorities is not None:
@@ -299,12 +294,12 @@ def _refused(text: str, ssl_object: object, certificate: x509.Certificate | None
     return error
 
 
-def _leaf(ssl_object: _SslObject) -> x509.Certificate | None:
+def _leaf(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> x509.Certificate | None:
     der = ssl_object.getpeercert(True)
     return x509.load_der_x509_certificate(der) if der else None
 
 
-def _issuers(ssl_object: _SslObject) -> list[x509.Certificate]:
+def _issuers(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> list[x509.Certificate]:
     """The rest of the verified chain; empty for a resumed session, and where Python does not tell."""
     inner = getattr(ssl_object, "_sslobj", None)
     chain = inner.get_verified_chain() if inner is not None and hasattr(inner, "get_verified_chain") else None
