@@ -286,3 +286,54 @@ CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 
 FILE_DESCRIPTORS_RESERVED: Final = 150
 """Descriptors kept from clients for the database, logs and peers; with fewer in all the member refuses to start."""
+
+# --- storage ---
+
+RAFT_LOG_RECENT_BYTES: Final = 4 << 20
+"""Wire forms of the newest raft entries kept in memory, so that a follower that keeps up costs no disk read."""
+
+LOG_TRUNCATE_ENTRIES_PER_JOB: Final = 500
+"""Deletions of truncated raft entries in one disk job; about 0.1 ms on the loop."""
+
+INLINE_SYNC_SECONDS: Final = 0.001
+"""While recent syncs took less than this on average, a small lone job is done on the loop: two thread hand-offs cost
+20 us or more, and a loop that stands still this long does no harm."""
+
+INLINE_JOB_ENTRIES: Final = 8
+"""A job with more entries than this goes to the disk thread: there is load, and the next batch gathers meanwhile."""
+
+DEFRAGMENT_SLICE_BYTES: Final = 32 << 20
+"""About how much of the state database one slice of a defragmentation rewrites."""
+
+RESIDENT_MAPPED_BYTES: Final = 64 << 20
+"""Pages of mapped database files that may stay resident when memory is trimmed; the page cache keeps them anyway."""
+
+SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: Final = 5_000
+"""--snapshot-catchup-entries: entries kept behind for members that lag. etcd's default."""
+
+# --- mvcc ---
+
+INDEX_JOURNAL_ENTRIES_MAX: Final = 65_536
+"""Creations and deletions remembered, to correct a count for an older revision (0.06 us each, so 4 ms at most). A count
+further back walks the range in slices."""
+
+RANGE_SLICE_KEYS_MAX: Final = 2_000
+"""Index entries that a walk visits before it lets the loop go on: 0.1 to 0.5 us each."""
+
+READ_SLICE_WORK_MAX: Final = 1_000
+"""Records that a read takes from a scan before it lets the loop go on, about 1.5 ms; a point read counts as four."""
+
+READ_SLICE_BYTES_MAX: Final = 1_048_576
+"""Record bytes that a read takes before it lets the loop go on; copying them is what costs."""
+
+SORT_RUN_ROWS_MAX: Final = 4_000
+"""Rows of a range that are sorted in one go, about 2 ms; longer results are sorted in runs that are merged in slices."""
+
+RESTORE_SLICE_RECORDS: Final = 10_000
+"""Records read at start between two reports of progress."""
+
+COMPACTION_BATCH_DEFAULT: Final = 1_000
+"""--compaction-batch-limit: records that a compaction looks at in one step. etcd's default."""
+
+COMPACTION_HASHES_MAX: Final = 10
+"""Hashes of past compactions that HashKV still answers, as many as etcd keeps."""
