@@ -327,7 +327,7 @@ READ_SLICE_BYTES_MAX: Final = 1_048_576
 """Record bytes that a read takes before it lets the loop go on; copying them is what costs."""
 
 SORT_RUN_ROWS_MAX: Final = 4_000
-"""Rows of a range that are sorted in one go, about 2 ms; longer results are sorted in runs that are merged in slices."""
+"""Rows of a range that are sorted in one go, about 2 ms; more are sorted in runs, which are merged in slices."""
 
 RESTORE_SLICE_RECORDS: Final = 10_000
 """Records read at start between two reports of progress."""

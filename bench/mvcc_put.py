@@ -1,0 +1,169 @@
+"""What the store costs: puts, gets, ranges, restore and memory, without transport, Raft or disk syncs.
+
+    python bench/mvcc_put.py [--keys 1000000] [--leveldb]
+
+The backend of the put figures is a dict, as the open batch of the real one is; ranges and restore run over LevelDB
+with --leveldb. Prints microseconds an operation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import resource
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from etcdpy.mvcc.read import RangeOptions, range_body
+from etcdpy.mvcc.store import Store
+from tests.support.memory_backend import MemoryBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class LevelBackend:
+    """LevelDB without batches or encryption: what a read costs at least."""
+
+    def __init__(self, directory: str) -> None:
+        import plyvel
+
+        self._db = plyvel.DB(directory, create_if_missing=True, write_buffer_size=16 << 20)
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        pairs: Iterator[tuple[bytes, bytes]] = self._db.iterator(start=start, stop=end, reverse=reverse)
+        return pairs
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._db.put(key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._db.delete(key)
+
+
+class DictBackend(MemoryBackend):
+    """Puts as cheap as the real backend's open batch."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._values[key] = value
+
+
+def timed(name: str, count: int, work: Callable[[], Any]) -> Any:
+    gc.collect()
+    start = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - start
+    print(f"{name:<42} {seconds / count * 1e6:8.2f} us   {seconds * 1e3:9.1f} ms in all")
+    return result
+
+
+def key_names(count: int) -> list[bytes]:
+    names = [b"/registry/bench/%016d" % number for number in range(count)]
+    random.Random(1).shuffle(names)
+    return names
+
+
+def puts(count: int) -> None:
+    value = bytes(256)
+    names = key_names(count)
+    store = Store(DictBackend())
+
+    def put_all() -> None:
+        put = store.put
+        for name in names:
+            put(name, value)
+
+    timed(f"put of a new key, {count:,} keys, random order", count, put_all)
+    some = [bytes(bytearray(name)) for name in random.Random(2).sample(names, min(count, 100_000))]
+
+    def put_some() -> None:
+        put = store.put
+        for name in some:
+            put(name, value)
+
+    timed("put of an existing key, first time", len(some), put_some)
+    timed("put of an existing key, again", len(some), put_some)
+    store.changes = []
+    timed("put of an existing key, someone listens", len(some), put_some)
+    store.changes = None
+    timed("get", len(some), lambda: [store.get(name) for name in some])
+    timed("range of one key", len(some), lambda: [store.range(name) for name in some])
+    timed("delete", len(some) // 10, lambda: [store.delete_range(name) for name in some[: len(some) // 10]])
+
+    def transactions() -> None:
+        for name in some[len(some) // 10 :]:
+            transaction = store.begin()
+            transaction.put(name, value)
+
+    timed("begin, put", len(some) - len(some) // 10, transactions)
+
+
+def memory(count: int) -> None:
+    class NoBackend(MemoryBackend):
+        def put(self, key: bytes, value: bytes) -> None:
+            pass
+
+    store = Store(NoBackend())
+    gc.collect()
+    before = resident_bytes()
+    for number in range(count):
+        store.put(b"/registry/pods/default/%09d" % (number * 7919 % count), b"")
+    gc.collect()
+    print(f"{'index memory, 32 byte keys':<42} {(resident_bytes() - before) / count:8.1f} bytes a key, key included")
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def ranges(count: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        backend = LevelBackend(directory)
+        store = Store(backend)
+        for number in range(count):
+            store.put(b"/registry/pods/default/%09d" % (number * 7919 % count), bytes(1024))
+        restored = timed("restore, a record", count, lambda: Store.open(backend))
+        assert restored.current_revision == store.current_revision
+        start, stop = b"/registry/pods/default/000000000", b"/registry/pods/default/000010000"
+        timed("range of 10,000 x 1 KB, a record", 10_000, lambda: range_body(restored.range(start, stop)))
+        bare = RangeOptions(keys_only=True)
+        timed("the same, keys only, a key", 10_000, lambda: range_body(restored.range(start, stop, bare)))
+        page = RangeOptions(limit=500)
+        everything = b"/registry/pods/default0"
+        timed("page of 500, a record", 500, lambda: range_body(restored.range(start, everything, page)))
+        restored.put(b"/registry/pods/default/x", b"")
+        past = RangeOptions(limit=500, revision=restored.current_revision - 1)
+        timed("page of 500 at an older revision, a record", 500, lambda: restored.range(start, everything, past))
+        counted = RangeOptions(count_only=True)
+        timed("count only", 1, lambda: restored.range(start, everything, counted))
+        slowest = 0.0
+        steps = restored.range_steps(b"\0", b"\0")
+        while True:
+            begun = time.perf_counter()
+            done = next(steps, 1) is not None
+            slowest = max(slowest, time.perf_counter() - begun)
+            if done:
+                break
+        print(f"{'longest slice of a range of everything':<42} {slowest * 1e3:8.2f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--leveldb", action="store_true", help="also ranges and restore, over LevelDB")
+    options = parser.parse_args()
+    memory(options.keys)
+    puts(options.keys)
+    if options.leveldb:
+        ranges(min(options.keys, 200_000))
+
+
+if __name__ == "__main__":
+    main()

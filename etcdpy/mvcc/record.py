@@ -1,0 +1,210 @@
+"""The stored record: mvccpb.KeyValue in wire form, written and read by hand.
+
+A record is made once, at the put, and its bytes answer every later read, so this is on the hot road: a protobuf object
+costs 1.2 us to fill and serialise, these joins 0.5 us. Writers here produce exactly what protobuf's SerializeToString
+gives (a property test holds it), because HashKV compares these bytes between members and with real etcd. Readers
+take only records that this program or etcd wrote: fields in order, absent when zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_UINT64_MASK: Final = (1 << 64) - 1
+
+KEY_TAG: Final = 0x0A
+CREATE_TAG: Final = 0x10
+MOD_TAG: Final = 0x18
+VERSION_TAG: Final = 0x20
+VALUE_TAG: Final = 0x2A
+LEASE_TAG: Final = 0x30
+
+
+def _long_varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_TABLE_SIZE: Final = 4096
+_TABLE: Final = [_long_varint(number) for number in range(_TABLE_SIZE)]
+"""Lengths and versions are small: looked up, 30 ns, instead of made, 300 ns."""
+
+
+def varint(number: int) -> bytes:
+    """The varint of a number; a negative one as protobuf's int64, in ten bytes."""
+    if 0 <= number < _TABLE_SIZE:
+        return _TABLE[number]
+    if 0 <= number < 0x200000:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
+    if 0 <= number < 0x10000000:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21))
+    return _long_varint(number & _UINT64_MASK)
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at `position` and the position after it."""
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    number, shift = byte & 0x7F, 7
+    while True:
+        position += 1
+        byte = data[position]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position + 1
+        shift += 7
+
+
+def put_record(key: bytes, create: int, mod: int, version: int, value: bytes, lease: int) -> bytes:
+    """The record of a put. `create` and `mod` are main revisions; lease 0 means none."""
+    length = len(key)
+    parts = [
+        b"\x0a",
+        _TABLE[length] if length < _TABLE_SIZE else varint(length),
+        key,
+        b"\x10",
+        varint(create),
+        b"\x18",
+        varint(mod),
+        b"\x20",
+        _TABLE[version] if version < _TABLE_SIZE else varint(version),
+    ]
+    if value:
+        length = len(value)
+        parts += (b"\x2a", _TABLE[length] if length < _TABLE_SIZE else varint(length), value)
+    if lease:
+        parts += (b"\x30", varint(lease))
+    return b"".join(parts)
+
+
+def first_record(key: bytes, revision: int, value: bytes, lease: int) -> bytes:
+    """The record of a put that creates its key: `put_record(key, revision, revision, 1, value, lease)`, faster."""
+    length = len(key)
+    revision_bytes = varint(revision)
+    parts = [
+        b"\x0a",
+        _TABLE[length] if length < _TABLE_SIZE else varint(length),
+        key,
+        b"\x10",
+        revision_bytes,
+        b"\x18",
+        revision_bytes,
+        b"\x20\x01",
+    ]
+    if value:
+        length = len(value)
+        parts += (b"\x2a", _TABLE[length] if length < _TABLE_SIZE else varint(length), value)
+    if lease:
+        parts += (b"\x30", varint(lease))
+    return b"".join(parts)
+
+
+def tombstone_record(key: bytes) -> bytes:
+    """The record of a deletion: a KeyValue that holds the key alone."""
+    return b"".join((b"\x0a", varint(len(key)), key))
+
+
+class Fields(NamedTuple):
+    """A record taken apart; numbers absent from the wire are 0."""
+
+    key: bytes
+    create: int
+    mod: int
+    version: int
+    value: bytes
+    lease: int
+
+
+def key_of(record: bytes) -> bytes:
+    """The key in a record."""
+    length = record[1]
+    if length < 0x80:
+        return record[2 : 2 + length]
+    length, position = read_varint(record, 1)
+    return record[position : position + length]
+
+
+def _after_head(record: bytes) -> tuple[int, int, int, int]:
+    """create, mod, version, and the position after them (at the value, the lease, or the end)."""
+    length, position = read_varint(record, 1)
+    position += length
+    create = mod = version = 0
+    end = len(record)
+    if position < end and record[position] == CREATE_TAG:
+        create, position = read_varint(record, position + 1)
+    if position < end and record[position] == MOD_TAG:
+        mod, position = read_varint(record, position + 1)
+    if position < end and record[position] == VERSION_TAG:
+        version, position = read_varint(record, position + 1)
+    return create, mod, version, position
+
+
+def head_of(record: bytes) -> tuple[int, int, int]:
+    """create, mod and version of a record."""
+    create, mod, version, _ = _after_head(record)
+    return create, mod, version
+
+
+def value_of(record: bytes) -> bytes:
+    """The value in a record."""
+    position = _after_head(record)[3]
+    if position == len(record) or record[position] != VALUE_TAG:
+        return b""
+    length, position = read_varint(record, position + 1)
+    return record[position : position + length]
+
+
+def lease_of(record: bytes) -> int:
+    """The lease in a record, 0 for none."""
+    return lease_after(record, _after_head(record)[3])
+
+
+def lease_after(record: bytes, position: int) -> int:
+    """The lease of a record whose value, if any, starts at `position`; 0 for none."""
+    end = len(record)
+    if position < end and record[position] == VALUE_TAG:
+        length, position = read_varint(record, position + 1)
+        position += length
+    if position == end:
+        return 0
+    lease, _ = read_varint(record, position + 1)
+    return lease if lease < 1 << 63 else lease - (1 << 64)
+
+
+def fields_of(record: bytes) -> Fields:
+    """A whole record. Off the hot road: tests, tools and the tables of compares."""
+    return Fields(key_of(record), *head_of(record), value_of(record), lease_of(record))
+
+
+def without_value(record: bytes) -> bytes:
+    """The record with an empty value; all else stays, the lease too."""
+    start = _after_head(record)[3]
+    if start == len(record) or record[start] != VALUE_TAG:
+        return record
+    length, position = read_varint(record, start + 1)
+    return record[:start] + record[position + length :]
+
+
+def repeated_field(tag: bytes, records: Iterable[bytes]) -> bytes:
+    """Records as one repeated field of a response: `b"\\x12"` for RangeResponse.kvs, `b"\\x1a"` for prev_kvs."""
+    parts: list[bytes] = []
+    append = parts.append
+    for record in records:
+        length = len(record)
+        append(tag)
+        append(_TABLE[length] if length < _TABLE_SIZE else varint(length))
+        append(record)
+    return b"".join(parts)
+
+
+def length_delimited(tag: bytes, body: bytes) -> bytes:
+    """One field that holds bytes or a message, present even when empty."""
+    return b"".join((tag, varint(len(body)), body))

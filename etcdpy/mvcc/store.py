@@ -1,0 +1,443 @@
+"""The store: what the revisions are, over a backend that keeps bytes.
+
+    put / begin          change the index, the backend's open batch and the sizes together, at the next main revision
+    range, range_steps   read at any revision from the compaction on (read.py)
+    compact              sets the revision below which nothing can be read; compaction_steps does the work
+    hash_kv_steps        the digest that members compare (hashing.py)
+    restore_steps        builds the index from the backend at start
+
+It is pure: no clock, no socket, no disk but the backend. All methods are called from one thread; a generator that they
+return may be interleaved with writes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from etcdpy.backend import META_BUCKET, REVISION_BUCKET
+from etcdpy.errors import Compacted, FutureRevision
+from etcdpy.limits import COMPACTION_BATCH_DEFAULT, RESTORE_SLICE_RECORDS
+from etcdpy.mvcc import compaction, hashing, read
+from etcdpy.mvcc.compaction import FINISHED_COMPACTION, SCHEDULED_COMPACTION
+from etcdpy.mvcc.index import KeyIndex
+from etcdpy.mvcc.record import first_record, lease_after, put_record, read_varint, tombstone_record, varint
+from etcdpy.mvcc.revision import BUCKET_END, SUB_BITS, disk_key, tombstone_key
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from types import TracebackType
+    from typing import TypeAlias
+
+    from etcdpy.backend import Backend
+
+    Change: TypeAlias = tuple[int, bytes, bool, bytes]
+    """Packed revision, key, whether it is a deletion, record. A plain tuple: one is made per write."""
+
+SIZE_TOTAL: Final = META_BUCKET + b"sizeTotal"
+"""The high-water mark of the size in bytes, 8 bytes big endian, as of the last compaction or defragmentation."""
+
+RECORD_OVERHEAD_BYTES: Final = 44
+"""What a record takes beside its own bytes: in bbolt 17 of revision key, 16 of page element and the page's slack."""
+
+EMPTY_STORE_BYTES: Final = 20_480
+"""What an empty store reports: etcd's file starts with five pages. It must not be 0 (clients divide by it)."""
+
+
+class LeaseBook(Protocol):
+    """What the store needs of leases, which sit above it. An id is never 0."""
+
+    def exists(self, lease: int) -> bool:
+        """Whether the lease can take keys."""
+        ...
+
+    def attach(self, lease: int, key: bytes) -> None:
+        """The key now hangs on the lease."""
+        ...
+
+    def detach(self, lease: int, key: bytes) -> None:
+        """The key no longer hangs on the lease, which may be gone already."""
+        ...
+
+
+class NoLeases:
+    """A lease book without leases, for stores that stand alone."""
+
+    def exists(self, lease: int) -> bool:
+        """No."""
+        return False
+
+    def attach(self, lease: int, key: bytes) -> None:
+        """Nothing to do."""
+
+    def detach(self, lease: int, key: bytes) -> None:
+        """Nothing to do."""
+
+
+class Pin:
+    """Holds what a reader at `main` needs against compaction, from `with` to its end."""
+
+    __slots__ = ("_main", "_pins")
+
+    def __init__(self, pins: dict[int, int], main: int) -> None:
+        self._pins = pins
+        self._main = main
+
+    def __enter__(self) -> None:
+        self._pins[self._main] = self._pins.get(self._main, 0) + 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        count = self._pins[self._main] - 1
+        if count:
+            self._pins[self._main] = count
+        else:
+            del self._pins[self._main]
+
+
+class Store:
+    """The keyspace. Call `restore_steps` once before use where the backend may hold data (`Store.open` does).
+
+    `leases` may be set after the store is made, since leases are built above it.
+    """
+
+    __slots__ = (
+        "_lease_of",
+        "_pins",
+        "_record_bytes",
+        "_size_floor",
+        "backend",
+        "changes",
+        "compact_revision",
+        "compactions",
+        "current_revision",
+        "hashes",
+        "index",
+        "leases",
+        "record_count",
+    )
+
+    def __init__(self, backend: Backend, leases: LeaseBook | None = None) -> None:
+        self.backend = backend
+        self.leases: LeaseBook = leases if leases is not None else NoLeases()
+        self.changes: list[Change] | None = None
+        """Where writes are noted while someone listens; whoever listens sets a list and takes out what is in it."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self.index = KeyIndex()
+        self.current_revision = 1
+        """The main revision of the last write; an empty store is at 1, as in etcd."""
+        self.compact_revision = -1
+        """Reads below it are refused. -1: never compacted, as etcd's HashKV shows it."""
+        self.compactions = compaction.Compactions()
+        self.hashes = hashing.CompactionHashes()
+        self.record_count = 0
+        self._record_bytes = 0
+        self._size_floor = 0
+        self._lease_of: dict[bytes, int] = {}
+        self._pins: dict[int, int] = {}
+
+    @classmethod
+    def open(cls, backend: Backend, leases: LeaseBook | None = None) -> Store:
+        """A store over a backend's data, restored in one go."""
+        store = cls(backend, leases)
+        read.finish(store.restore_steps())
+        return store
+
+    # --- writing ---
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
+        """Set a key in a transaction of its own. Returns the packed revision that it replaces, 0 for a new key.
+
+        The lease must exist; whoever checks requests checks that. Hot road: see bench/mvcc_put.py.
+        """
+        main = self.current_revision + 1
+        self.current_revision = main
+        return self.put_at(main << SUB_BITS, key, value, lease)
+
+    def put_at(self, packed: int, key: bytes, value: bytes, lease: int) -> int:
+        """Set a key at a revision that the caller has opened: `put`, or a WriteTransaction."""
+        history = self.index.put(key, packed)
+        if history is None:
+            previous = 0
+            record = first_record(key, packed >> SUB_BITS, value, lease)
+        else:
+            revisions = history.revisions
+            previous = revisions[-2] if len(revisions) > 1 else 0
+            record = put_record(key, history.create, packed >> SUB_BITS, history.version, value, lease)
+        self.backend.put(disk_key(packed), record)
+        self.record_count += 1
+        self._record_bytes += len(record)
+        if self.changes is not None:
+            self.changes.append((packed, key, False, record))
+        if lease or self._lease_of:
+            self._move_lease(key, lease)
+        return previous
+
+    def _move_lease(self, key: bytes, lease: int) -> None:
+        """Hang a key on another lease (0: on none), if it is another."""
+        old = self._lease_of.get(key, 0)
+        if old == lease:
+            return
+        if old:
+            del self._lease_of[key]
+            self.leases.detach(old, key)
+        if lease:
+            self._lease_of[key] = lease
+            self.leases.attach(lease, key)
+
+    def delete_range(self, key: bytes, end: bytes = b"") -> list[int]:
+        """Delete a key or a range in a transaction of its own. Returns the packed revisions that it ends.
+
+        Nothing deleted means no new revision.
+        """
+        return self.begin().delete_range(key, end)
+
+    def begin(self) -> WriteTransaction:
+        """Several writes under one main revision. Finish one before the next begins."""
+        return WriteTransaction(self)
+
+    def tombstone_at(self, packed: int, key: bytes) -> None:
+        """Store the deletion of a key whose index entry is ended already."""
+        record = tombstone_record(key)
+        self.backend.put(tombstone_key(packed), record)
+        self.record_count += 1
+        self._record_bytes += len(record)
+        if self.changes is not None:
+            self.changes.append((packed, key, True, record))
+        if self._lease_of:
+            self._move_lease(key, 0)
+
+    def lease_of(self, key: bytes) -> int:
+        """The lease of a live key, 0 for none."""
+        return self._lease_of.get(key, 0)
+
+    def leased_keys(self) -> Iterator[tuple[bytes, int]]:
+        """Live keys that hang on a lease, and the lease, in an order that is the same on every member's restart."""
+        return iter(self._lease_of.items())
+
+    # --- reading ---
+
+    def read_revision(self, revision: int) -> int:
+        """The main revision that a request means (0 or less: the current one). Raises FutureRevision, Compacted."""
+        if revision <= 0:
+            return self.current_revision
+        if revision > self.current_revision:
+            raise FutureRevision
+        if revision < self.compact_revision:
+            raise Compacted
+        return revision
+
+    def get(self, key: bytes) -> bytes | None:
+        """The record of a key now; None if it does not exist."""
+        mod = self.index.mod(key)
+        return self.record(mod) if mod else None
+
+    def record(self, packed: int) -> bytes:
+        """The record of a put by its packed revision, which the index must know."""
+        record = self.backend.get(disk_key(packed))
+        assert record is not None, f"revision {packed >> SUB_BITS} of the index is not on disk"
+        return record
+
+    def records(self, packed: list[int]) -> list[bytes]:
+        """The records of puts by their packed revisions, in one go."""
+        return read.finish(read.record_steps(self.backend, packed, self.record_count))
+
+    def record_at(self, key: bytes, main_revision: int) -> bytes | None:
+        """The record of a key as of a main revision; None if it did not exist then, or is forgotten by compaction."""
+        state = self.index.at(key, main_revision)
+        return self.record(state.mod) if state is not None else None
+
+    def range(self, key: bytes, end: bytes = b"", options: read.RangeOptions = read.PLAIN) -> read.RangeResult:
+        """A range in one go. Raises FutureRevision, Compacted. For what may be large use `range_steps`."""
+        return read.finish(read.range_steps(self, key, end, options))
+
+    def range_steps(
+        self, key: bytes, end: bytes = b"", options: read.RangeOptions = read.PLAIN
+    ) -> Generator[None, None, read.RangeResult]:
+        """A range in bounded slices; see read.range_steps."""
+        return read.range_steps(self, key, end, options)
+
+    def pin(self, main: int) -> Pin:
+        """A context manager: while it is open no compaction removes what a reader at `main` can see."""
+        return Pin(self._pins, main)
+
+    def oldest_pin(self) -> int | None:
+        """The lowest pinned main revision."""
+        return min(self._pins, default=None)
+
+    # --- compaction and hashes ---
+
+    def compact(self, revision: int) -> None:
+        """Refuse reads below `revision` from now on, and note that for restarts. `compaction_steps` does the rest.
+
+        Raises Compacted (at or below the last one), FutureRevision.
+        """
+        if revision <= self.compact_revision:
+            raise Compacted
+        if revision > self.current_revision:
+            raise FutureRevision
+        self.compactions.schedule(revision, self.compact_revision)
+        self.compact_revision = revision
+        self.backend.put(SCHEDULED_COMPACTION, revision.to_bytes(8, "big"))
+
+    def compaction_steps(self, batch_limit: int = COMPACTION_BATCH_DEFAULT) -> Generator[int, None, None]:
+        """Remove what the scheduled compactions made unreadable, in slices; see compaction.steps."""
+        return compaction.steps(self, batch_limit)
+
+    def hash_kv_steps(self, revision: int = 0) -> Generator[None, None, hashing.HashKv]:
+        """The digest of the revisions up to `revision` (0: all), in slices; see hashing.kv_steps."""
+        return hashing.kv_steps(self, revision)
+
+    def hash_steps(self) -> Generator[None, None, int]:
+        """A CRC-32C over all applied state, in slices; see hashing.backend_steps."""
+        return hashing.backend_steps(self.backend)
+
+    # --- sizes ---
+
+    @property
+    def bytes_in_use(self) -> int:
+        """What the records take: Status.dbSizeInUse, and what the quota is held against together with size_total."""
+        return EMPTY_STORE_BYTES + self._record_bytes + self.record_count * RECORD_OVERHEAD_BYTES
+
+    @property
+    def size_total(self) -> int:
+        """Status.dbSize: the most that was in use since the last defragmentation, as a bbolt file never shrinks."""
+        return max(self._size_floor, self.bytes_in_use)
+
+    def remove_record(self, disk: bytes, record: bytes) -> None:
+        """Drop a record that compaction made unreadable."""
+        self.backend.delete(disk)
+        self.record_count -= 1
+        self._record_bytes -= len(record)
+
+    def keep_size_total(self) -> None:
+        """Before the first removal: remember the high-water mark, over a restart too."""
+        self._set_size_floor(self.size_total)
+
+    def defragment(self) -> None:
+        """Bring size_total down to what is in use. The backend's own compaction is the engine's affair."""
+        self._set_size_floor(self.bytes_in_use)
+
+    def _set_size_floor(self, size: int) -> None:
+        self._size_floor = size
+        self.backend.put(SIZE_TOTAL, size.to_bytes(8, "big"))
+
+    # --- start ---
+
+    def restore_steps(self) -> Generator[int, None, None]:
+        """Build everything from the backend. Yields the number of records read, every RESTORE_SLICE_RECORDS.
+
+        Afterwards `leased_keys` tells what hangs on leases, and `compactions.pending` whether a compaction that a crash
+        cut short waits for `compaction_steps`.
+        """
+        self._reset()
+        scheduled = self._meta(SCHEDULED_COMPACTION)
+        finished = self._meta(FINISHED_COMPACTION)
+        last = yield from self._restore_records()
+        # A compaction may have removed the last records, deletions included: the revision must not go back.
+        self.current_revision = max(1, last >> SUB_BITS, scheduled, finished)
+        self.compact_revision = finished or -1
+        self._size_floor = self._meta(SIZE_TOTAL)
+        self.index.finish_restore(self.current_revision)
+        if scheduled > finished:
+            self.compactions.resume(scheduled, self.compact_revision)
+            self.compact_revision = scheduled
+
+    def _meta(self, name: bytes) -> int:
+        return int.from_bytes(self.backend.get(name) or b"", "big")
+
+    def _restore_records(self) -> Generator[int, None, int]:
+        """Read the revision bucket into the index. Returns the last packed revision.
+
+        1.5 us a record: most records are the only one of their key, known by the bytes that follow it.
+        """
+        restore, entries, lease_of = self.index.restore, self.index.entries, self._lease_of
+        count = size = packed = main = 0
+        first_head = b""
+        for disk, record in self.backend.scan(REVISION_BUCKET, BUCKET_END):
+            count += 1
+            size += len(record)
+            length, position = record[1], 2
+            if length >= 0x80:
+                length, position = read_varint(record, 1)
+            position += length
+            key = record[position - length : position]
+            packed = int.from_bytes(disk[1:13], "big")
+            if len(disk) > 13:
+                restore(key, packed, deleted=True, create=0, version=0)
+                lease_of.pop(key, None)
+            else:
+                if packed >> SUB_BITS != main:
+                    main = packed >> SUB_BITS
+                    revision = varint(main)
+                    first_head = b"".join((b"\x10", revision, b"\x18", revision, b"\x20\x01"))
+                if record.startswith(first_head, position) and key not in entries:
+                    entries[key] = packed
+                    position += len(first_head)
+                else:
+                    create, position = read_varint(record, position + 1)
+                    _, position = read_varint(record, position + 1)
+                    version, position = read_varint(record, position + 1)
+                    restore(key, packed, deleted=False, create=create, version=version)
+                lease = lease_after(record, position)
+                if lease:
+                    lease_of[key] = lease
+                elif lease_of:
+                    lease_of.pop(key, None)
+            if not count % RESTORE_SLICE_RECORDS:
+                yield count
+        self.record_count = count
+        self._record_bytes = size
+        return packed
+
+
+class WriteTransaction:
+    """Writes under one main revision, in order, each at the next sub revision. Reads in between see them."""
+
+    __slots__ = ("_next", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written, and so a revision made."""
+        return self._next > 0
+
+    def _take(self, count: int) -> int:
+        """Packed revisions for that many writes; the first of them opens the main revision."""
+        packed = self._next
+        if not packed:
+            main = self._store.current_revision + 1
+            self._store.current_revision = main
+            packed = main << SUB_BITS
+        self._next = packed + count
+        return packed
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
+        """Set a key. Returns the packed revision that it replaces, 0 for a new key."""
+        return self._store.put_at(self._take(1), key, value, lease)
+
+    def delete_range(self, key: bytes, end: bytes = b"") -> list[int]:
+        """Delete a key or a range. Returns the packed revisions that it ends, in the order of keys."""
+        store = self._store
+        index = store.index
+        if not end:
+            if not index.mod(key):
+                return []
+            packed = self._take(1)
+            previous = [index.delete(key, packed)]
+            store.tombstone_at(packed, key)
+            return previous
+        low, high = index.span(key, None if end == b"\0" else end)
+        if low == high:
+            return []
+        keys = list(index.live[low:high])
+        packed = self._take(len(keys))
+        previous = index.delete_many(keys, packed)
+        for sub, name in enumerate(keys):
+            store.tombstone_at(packed + sub, name)
+        return previous
