@@ -12,9 +12,10 @@ def raw_call(client: Client, path: str, body: bytes = b"", timeout: float = CALL
     """A unary call by path, with the message as bytes."""
     call = client.channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
     try:
-        return call(body, timeout=timeout)
+        answer: bytes = call(body, timeout=timeout)
     except grpc.RpcError as error:
         return refusal_of(error)
+    return answer
 
 
 def test_check_of_the_whole_server(client: Client) -> None:

@@ -44,9 +44,7 @@ def test_hash_kv_of_a_known_history(client: Client) -> None:
     assert (past.hash_revision, past.header.revision) == (3, 4)
     assert past.hash == expected_hash(records[:2])
     client.put(b"b", b"3")
-    records.append(
-        (5, 0, False, kv_pb2.KeyValue(key=b"b", create_revision=3, mod_revision=5, version=2, value=b"3"))
-    )
+    records.append((5, 0, False, kv_pb2.KeyValue(key=b"b", create_revision=3, mod_revision=5, version=2, value=b"3")))
     client.compact(4)
     compacted = hash_kv(client)
     assert (compacted.compact_revision, compacted.hash_revision) == (4, 5)

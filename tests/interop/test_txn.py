@@ -207,7 +207,7 @@ class TestRefusals:
     def test_more_operations_than_allowed(self, client: Client, prefix: bytes, field: str) -> None:
         def request(count: int) -> rpc_pb2.TxnRequest:
             item: Any = Compare(key=prefix) if field == "compare" else get(prefix)
-            return rpc_pb2.TxnRequest(**{field: [item] * count})  # type: ignore[arg-type]
+            return rpc_pb2.TxnRequest(**{field: [item] * count})
 
         client.kv.Txn(request(128))
         assert refusal(client.kv.Txn, request(129)) == TOO_MANY
