@@ -64,9 +64,9 @@ WATCH_OUTBOX_BYTES_RESUME: Final = WATCH_OUTBOX_BYTES_MAX // 4
 WATCH_RESPONSE_REVISIONS_MAX: Final = 1000
 """Main revisions in one watch response, and in one read of history. etcd's number."""
 
-WATCH_RESPONSE_BYTES_TARGET: Final = 1024 * 1024
-"""A response that gathers several revisions is closed at the first revision boundary past this size. Clients of other
-languages receive 4 MiB by default; a single revision is never split unless the client asked for fragments."""
+WATCH_RESPONSE_BYTES_MAX: Final = 3584 * 1024
+"""Several revisions share a watch response, and a read of history, up to this size. gRPC clients receive 4 MiB by
+default. A single revision may be larger: it is never split unless the client asked for fragments."""
 
 WATCH_HISTORY_EVENTS_TARGET: Final = 4096
 """Events after which one read of history stops at the next revision boundary: 2 to 3 ms of reading."""
@@ -337,3 +337,20 @@ COMPACTION_BATCH_DEFAULT: Final = 1_000
 
 COMPACTION_HASHES_MAX: Final = 10
 """Hashes of past compactions that HashKV still answers, as many as etcd keeps."""
+
+# --- server: log ---
+
+LOG_BYTES_FIELD_MAX: Final = 512
+"""Bytes of a key or value that a log line shows; the client chose them."""
+
+LOG_LINES_PER_SECOND_BURST: Final = 100
+"""Lines with the same level and message that are written in one second before sampling sets in. etcd's (zap's) number."""
+
+LOG_LINES_SAMPLED_EACH: Final = 100
+"""After that, each hundredth is written, as on etcd."""
+
+LOG_KINDS_COUNTED_MAX: Final = 10_000
+"""Different messages counted for sampling in one second; more and the count starts anew."""
+
+LOG_FAILURE_SAID_EACH_SECONDS: Final = 60.0
+"""How often stderr is told that a log output fails."""

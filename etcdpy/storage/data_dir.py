@@ -1,0 +1,152 @@
+"""The data directory: its layout, its lock, its version.
+
+    <data-dir>/            0700
+      member/              0700
+        LOCK               held (flock) by the process that serves it
+        FORMAT             one line: `etcdpy data <version>`
+        CREATING           only while the directory is being made
+        log/               LevelDB: the raft log (with --wal-dir: <wal-dir>/log)
+        state/             LevelDB: the applied state
+
+Nothing but regular files and directories is put there, so a copy of an idle member's directory is a backup.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from etcdpy.storage.errors import DataDirError
+from etcdpy.storage.leveldb import sync_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT_VERSION: Final = 1
+FORMAT_LINE: Final = f"etcdpy data {FORMAT_VERSION}"
+PRIVATE_MODE: Final = 0o700
+
+logger = logging.getLogger("etcdpy.storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is there, before any database is opened."""
+
+    format_line: str | None
+    """Content of FORMAT; None when there is no such file."""
+    creating: bool
+    log: bool
+    state: bool
+    foreign: str | None
+    """What shows that the directory belongs to etcd itself: the names found."""
+
+
+class DataDir:
+    """The paths, and the lock while open."""
+
+    def __init__(self, path: Path, wal_dir: Path | None = None) -> None:
+        self.path = path
+        self.member = path / "member"
+        self.log_path = (wal_dir / "log") if wal_dir is not None else self.member / "log"
+        self.state_path = self.member / "state"
+        self._format_path = self.member / "FORMAT"
+        self._creating_path = self.member / "CREATING"
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Make the directories if needed and take the lock. Raises DataDirError."""
+        try:
+            for directory in (self.path, self.member, self.log_path.parent):
+                directory.mkdir(mode=PRIVATE_MODE, parents=True, exist_ok=True)
+                _warn_if_open_to_others(directory)
+            lock_path = self.member / "LOCK"
+            descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirError(
+                f"cannot use the data directory {self.path}: {error.strerror} ({error.filename}); make it writable for "
+                "this user, or choose another --data-dir"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise DataDirError(
+                f"another process holds the data directory {self.path} ({lock_path}); stop it, or choose another "
+                "--data-dir"
+            ) from error
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let go of the lock; the file stays."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def look(self) -> Layout:
+        """What is there."""
+        foreign = [f"member/{name}" for name in ("wal", "snap") if (self.member / name).is_dir()]
+        if not foreign and self.log_path.parent != self.member:
+            foreign = [str(found) for found in sorted(self.log_path.parent.glob("*.wal"))[:1]]
+        try:
+            format_line: str | None = self._format_path.read_text("utf-8", "replace").strip()
+        except FileNotFoundError:
+            format_line = None
+        return Layout(
+            format_line=format_line,
+            creating=self._creating_path.exists(),
+            log=self.log_path.exists(),
+            state=self.state_path.exists(),
+            foreign=" and ".join(foreign) or None,
+        )
+
+    def begin_creation(self) -> None:
+        """Start from nothing: whatever a creation that was interrupted left is removed. Raises DataDirError."""
+        try:
+            self._creating_path.write_text("being made; safe to delete the directory\n")
+            sync_directory(self.member)
+            for path in (self.log_path, self.state_path):
+                if path.exists():
+                    shutil.rmtree(path)
+        except OSError as error:
+            raise DataDirError(f"cannot create the data directory {self.path}: {error.strerror}") from error
+
+    def finish_creation(self) -> None:
+        """Both databases are there and durable: from here on the directory counts."""
+        temporary = self.member / "FORMAT.new"
+        try:
+            with temporary.open("w") as file:
+                file.write(FORMAT_LINE + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self._format_path)
+            sync_directory(self.member)
+            sync_directory(self.log_path.parent)
+            sync_directory(self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise DataDirError(f"cannot create the data directory {self.path}: {error.strerror}") from error
+        self.clear_creation_mark()
+
+    def clear_creation_mark(self) -> None:
+        """The directory is complete; FORMAT says so too, hence no sync."""
+        self._creating_path.unlink(missing_ok=True)
+
+
+def _warn_if_open_to_others(directory: Path) -> None:
+    mode = directory.stat().st_mode & 0o777
+    if mode & 0o077:
+        text = (
+            f'directory "{directory}" exist, but the permission is "{_symbolic(mode)}". The recommended permission is '
+            f'"{_symbolic(PRIVATE_MODE)}" to prevent possible unprivileged access to the data'
+        )
+        logger.warning("check file permission", extra={"fields": {"error": text}})
+
+
+def _symbolic(mode: int) -> str:
+    """As Go prints the mode of a directory: drwx------."""
+    return "d" + "".join("rwx"[2 - bit % 3] if mode >> bit & 1 else "-" for bit in range(8, -1, -1))

@@ -1,0 +1,136 @@
+"""The applied state: etcdpy.backend.Backend over LevelDB, with an overlay of what is not written yet.
+
+    open      {key: value or None}   puts and deletes since the last job; read at once, lost together
+    writing   ({..}, ..)             handed to the disk thread, newest first; kept until written
+    LevelDB                          everything older
+
+A lookup goes down in that order. Hot road: a put is one dict store (0.1 us); its share of the LevelDB batch is built
+when the job is taken, on the loop: in the disk thread each put would let the interpreter lock go and wait 5 ms to have
+it back (measured: 9.4 ms for a batch of 200 beside a busy loop, 0.04 ms on the loop itself).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from etcdpy.storage.leveldb import Batch, Database, LevelError, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MISSING: Final = object()
+
+Overlay = dict[bytes, bytes | None]
+
+
+class StateBackend:
+    """See etcdpy.backend.Backend. Reads raise StorageError or DamagedError."""
+
+    __slots__ = ("_database", "_get", "_open", "_path", "_writing", "written_bytes")
+
+    def __init__(self, database: Database, path: Path) -> None:
+        self._database = database
+        self._get = database.get
+        self._path = path
+        self._open: Overlay = {}
+        self._writing: tuple[Overlay, ...] = ()
+        self.written_bytes = 0
+        """Keys and values put into batches so far."""
+
+    # --- Backend ---
+
+    def get(self, key: bytes) -> bytes | None:
+        """See Backend.get."""
+        found = self._open.get(key, _MISSING)
+        if found is not _MISSING:
+            return found  # type: ignore[return-value]
+        for overlay in self._writing:
+            found = overlay.get(key, _MISSING)
+            if found is not _MISSING:
+                return found  # type: ignore[return-value]
+        try:
+            return self._get(key, verify_checksums=True)  # type: ignore[no-any-return]
+        except LevelError as error:
+            raise translate(self._path, error) from error
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """See Backend.put."""
+        self._open[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """See Backend.delete."""
+        self._open[key] = None
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """See Backend.scan. The view is taken here and now, not when the first pair is asked for."""
+        overlay: Overlay = {}
+        for layer in (*reversed(self._writing), self._open):
+            overlay.update([item for item in layer.items() if start <= item[0] < end])
+        try:
+            stored = self._database.iterator(start=start, stop=end, reverse=reverse, verify_checksums=True)
+        except LevelError as error:
+            raise translate(self._path, error) from error
+        if not overlay:
+            return self._stored(stored)
+        return self._merged(stored, sorted(overlay.items(), reverse=reverse), reverse=reverse)
+
+    def _stored(self, stored: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from stored
+        except LevelError as error:
+            raise translate(self._path, error) from error
+        finally:
+            stored.close()  # type: ignore[attr-defined]
+
+    def _merged(
+        self, stored: Iterator[tuple[bytes, bytes]], overlay: list[tuple[bytes, bytes | None]], *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Two ordered runs into one; where both have a key, the overlay's word counts."""
+        position, size = 0, len(overlay)
+        for pair in self._stored(stored):
+            key = pair[0]
+            hidden = False
+            while position < size:
+                newer_key, newer_value = overlay[position]
+                if newer_key == key:
+                    hidden = True
+                elif (newer_key > key) != reverse:
+                    break
+                position += 1
+                if newer_value is not None:
+                    yield newer_key, newer_value
+            if not hidden:
+                yield pair
+        for newer_key, newer_value in overlay[position:]:
+            if newer_value is not None:
+                yield newer_key, newer_value
+
+    # --- for the engine ---
+
+    @property
+    def has_open_writes(self) -> bool:
+        """Whether something waits for the next job."""
+        return bool(self._open)
+
+    def close_batch(self, batch: Batch) -> tuple[Overlay, int]:
+        """Move the open writes into `batch`. Returns their overlay, which stays visible until `written` (or for good,
+        when writing fails), and how many bytes of keys and values it adds."""
+        overlay = self._open
+        self._open = {}
+        self._writing = (overlay, *self._writing)
+        put, delete = batch.put, batch.delete
+        size = 0
+        for key, value in overlay.items():
+            if value is None:
+                delete(key)
+                size += len(key)
+            else:
+                put(key, value)
+                size += len(key) + len(value)
+        self.written_bytes += size
+        return overlay, size
+
+    def written(self, overlay: Overlay) -> None:
+        """The batch of `overlay` is in LevelDB."""
+        self._writing = tuple(layer for layer in self._writing if layer is not overlay)
