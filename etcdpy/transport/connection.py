@@ -1,0 +1,315 @@
+"""A client's connection on the event loop: which protocol it speaks, and HTTP/2's reading and writing.
+
+    accept -> Sniffer --PRI * HTTP/2.0--> Http2Protocol (over http2.Http2Connection)
+                      --anything else---> Http1Protocol
+
+Back-pressure: while the socket's write buffer is over its high mark nothing more is read, so a client that does not
+read gets no work done; if the buffer does not shrink for WRITE_STALL_SECONDS_MAX the connection is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from etcdpy import limits
+from etcdpy.transport.calls import Peer
+from etcdpy.transport.frames import PREFACE, ErrorCode
+from etcdpy.transport.http1 import Http1Protocol
+from etcdpy.transport.http2 import Http2Connection
+
+if TYPE_CHECKING:
+    import ssl
+
+    from etcdpy.transport.exchange import HttpHandler
+    from etcdpy.transport.grpc import GrpcService
+    from etcdpy.transport.listener import TlsSource
+    from etcdpy.transport.server import Server
+
+
+class Sniffer(asyncio.Protocol):
+    """Looks at the first bytes and hands the connection on. `grpc`, `http`: what the listener serves."""
+
+    def __init__(
+        self, server: Server, address: str, grpc: GrpcService | None, http: HttpHandler | None, tls: TlsSource | None
+    ) -> None:
+        self._server = server
+        self._peer = Peer(address)
+        self._grpc = grpc
+        self._http = http
+        self._tls = tls
+        self._seen = b""
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.add_connection(self)
+        if self._tls is not None and not self._check_tls(self._tls):
+            return
+        self._timer = self._server.loop.call_later(limits.PREFACE_SECONDS_MAX, self._transport.abort)
+
+    def _check_tls(self, tls: TlsSource) -> bool:
+        transport = self._transport
+        assert transport is not None
+        ssl_object: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        try:
+            tls.check_peer(ssl_object)
+        except (OSError, ValueError) as error:
+            # ssl.SSLError and PermissionError are OSErrors; the reason reaches the log, the client only the close.
+            tls.log_refused(self._peer.address, error)
+            transport.abort()
+            return False
+        self._peer = Peer(self._peer.address, common_name(ssl_object), secure=True)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._seen += data
+        if PREFACE.startswith(self._seen[: len(PREFACE)]):
+            if len(self._seen) >= len(PREFACE):
+                self._hand_on(http2=True)
+        else:
+            self._hand_on(http2=False)
+
+    def _hand_on(self, *, http2: bool) -> None:
+        transport = self._transport
+        assert transport is not None
+        if transport.is_closing():
+            return
+        protocol: Http2Protocol | Http1Protocol
+        if http2 and self._grpc is not None:
+            protocol = Http2Protocol(self._server, self._peer, self._grpc)
+        elif self._http is not None and not http2 and looks_like_http1(self._seen):
+            protocol = Http1Protocol(self._server, self._peer, self._http)
+        else:
+            transport.abort()
+            return
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        self._forget()
+        protocol.data_received(self._seen)
+        self._seen = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._server.remove_connection(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # A connection that has said nothing yet is closed at once when the server drains.
+
+    def drain(self) -> None:
+        """Close: nothing has been asked."""
+        self.abort()
+
+    def finish_drain(self) -> None:
+        """As `drain`."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def looks_like_http1(start: bytes) -> bool:
+    """False if the first line is complete and names no HTTP/1 version: such a client is closed without an answer."""
+    line, ending, _ = start.partition(b"\r\n")
+    return not ending or b" HTTP/1." in line
+
+
+def common_name(ssl_object: ssl.SSLObject) -> str | None:
+    """The subject's common name of the client's verified certificate, or None without one."""
+    certificate = ssl_object.getpeercert()
+    if not certificate:
+        return None
+    subject = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate.get("subject", ()))
+    for part in subject:
+        for name, value in part:
+            if name == "commonName":
+                return value
+    return None
+
+
+class Http2Protocol(asyncio.Protocol):
+    """Reading and writing of one HTTP/2 connection."""
+
+    def __init__(self, server: Server, peer: Peer, service: GrpcService) -> None:
+        options = server.options
+        self._server = server
+        self._loop = server.loop
+        self._transport: asyncio.Transport | None = None
+        self.connection = Http2Connection(
+            service,
+            peer,
+            max_streams=options.max_concurrent_streams,
+            ping_min_seconds=options.keepalive_min_time_seconds,
+        )
+        self.connection.on_dirty = self._on_dirty
+        self._unparsed = b""
+        self._reading = True
+        self._last_read = self._loop.time()
+        self._pinged_at: float | None = None
+        self._keepalive: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._stalled_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=limits.WRITE_SLICE_BYTES, low=limits.WRITE_SLICE_BYTES >> 2)
+        self.connection.socket_backlog = self._transport.get_write_buffer_size
+        self._server.add_connection(self)
+        self._keepalive = self._loop.call_later(limits.PREFACE_SECONDS_MAX, self._check_preface)
+        if self._server.draining:
+            self.drain()
+
+    # --- reading ---
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._last_read = self._loop.time()
+        if self._unparsed:
+            self._unparsed += data
+            return
+        if len(data) > limits.READ_SLICE_BYTES:
+            data, self._unparsed = data[: limits.READ_SLICE_BYTES], data[limits.READ_SLICE_BYTES :]
+            self._loop.call_soon(self._parse_more)
+            self._update_reading()
+        connection = self.connection
+        connection.dirty = True
+        connection.receive(data)
+        self.flush()
+
+    def _parse_more(self) -> None:
+        data, self._unparsed = self._unparsed, b""
+        if data and not self.connection.wants_close:
+            self.data_received(data)
+            self._update_reading()
+
+    def _update_reading(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        reading = self.connection.writable and not self._unparsed
+        if reading != self._reading and not transport.is_closing():
+            self._reading = reading
+            if reading:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._server.remove_connection(self)
+        for timer in (self._keepalive, self._stall):
+            if timer is not None:
+                timer.cancel()
+        self._unparsed = b""
+        self.connection.lose()
+
+    # --- writing ---
+
+    def _on_dirty(self) -> None:
+        self._server.add_dirty(self)
+
+    def flush(self) -> None:
+        """Write what the connection has to say; at most a slice."""
+        connection = self.connection
+        transport = self._transport
+        assert transport is not None
+        data = connection.take()
+        if data:
+            transport.write(data)
+            connection.sent(len(data))
+        if connection.wants_close or (connection.draining and connection.drained):
+            transport.close()
+        elif connection.more:
+            connection.pump()
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        self.connection.set_writable(False)
+        self._update_reading()
+        self._arm_stall()
+
+    def resume_writing(self) -> None:
+        """The socket takes bytes again."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self.connection.set_writable(True)
+        self._update_reading()
+
+    def _arm_stall(self) -> None:
+        assert self._transport is not None
+        self._stalled_bytes = self._transport.get_write_buffer_size()
+        self._stall = self._loop.call_later(limits.WRITE_STALL_SECONDS_MAX, self._check_stall)
+
+    def _check_stall(self) -> None:
+        assert self._transport is not None
+        if self._transport.get_write_buffer_size() >= self._stalled_bytes:
+            self.abort()
+        else:
+            self._arm_stall()
+
+    # --- keepalive (grpc-go's: a ping after an interval without a byte, the end if nothing comes in the timeout) ---
+
+    def _check_preface(self) -> None:
+        if not self.connection.ready:
+            self.abort()
+            return
+        self._arm_keepalive(self._server.options.keepalive_interval_seconds)
+
+    def _arm_keepalive(self, seconds: float) -> None:
+        self._keepalive = self._loop.call_later(seconds, self._check_keepalive)
+
+    def _check_keepalive(self) -> None:
+        options = self._server.options
+        now = self._loop.time()
+        if self._pinged_at is not None and self._last_read < self._pinged_at:
+            self.abort()
+            return
+        self._pinged_at = None
+        quiet = now - self._last_read
+        if quiet < options.keepalive_interval_seconds and self._reading:
+            self._arm_keepalive(options.keepalive_interval_seconds - quiet)
+            return
+        if not self._reading:
+            # We have stopped reading ourselves: silence says nothing, and the write stall has its own timer.
+            self._arm_keepalive(options.keepalive_interval_seconds)
+            return
+        self._pinged_at = now
+        self.connection.send_ping()
+        self._arm_keepalive(options.keepalive_timeout_seconds)
+
+    # --- ends ---
+
+    def drain(self) -> None:
+        """Tell the client to go elsewhere; the connection closes when its last call is answered."""
+        self.connection.drain()
+        self._loop.call_later(limits.DRAIN_PING_SECONDS, self.finish_drain)
+
+    def finish_drain(self) -> None:
+        """Accept no more streams from now on."""
+        self.connection.finish_drain()
+        self.connection.wake()
+
+    def terminate(self) -> None:
+        """Close now, with a GOAWAY."""
+        self.connection.terminate(ErrorCode.NO_ERROR)
+        self.flush()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()

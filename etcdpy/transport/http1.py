@@ -1,0 +1,263 @@
+"""HTTP/1.1 for one connection, over h11: one request at a time, bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+import h11
+
+from etcdpy import limits
+from etcdpy.transport.exchange import (
+    INTERNAL_ERROR,
+    TOO_LARGE,
+    HttpHandler,
+    HttpResponse,
+    body_forbidden,
+    build_request,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from etcdpy.transport.calls import Peer
+    from etcdpy.transport.server import Server
+
+_BAD_REQUEST = HttpResponse(400, [("content-type", "text/plain; charset=utf-8")], b"400 Bad Request")
+_HEAD_TOO_LARGE = HttpResponse(
+    431, [("content-type", "text/plain; charset=utf-8")], b"431 Request Header Fields Too Large"
+)
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
+
+
+class Http1Protocol(asyncio.Protocol):
+    """Reads a request, runs the handler in a task, writes the answer, then looks at the next request.
+
+    While a handler runs the connection reads on, to learn that the client has gone, but keeps at most
+    HTTP_PIPELINED_BYTES_MAX of further requests before it stops.
+    """
+
+    def __init__(self, server: Server, peer: Peer, handler: HttpHandler) -> None:
+        self._server = server
+        self._peer = peer
+        self._handler = handler
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._request: h11.Request | None = None
+        self._body = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._streaming = False
+        self._pipelined_bytes = 0
+        self._paused_reading = False
+        self._at_eof = False
+        self._draining = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=limits.WRITE_SLICE_BYTES)
+        self._server.add_connection(self)
+        self._set_timer(limits.PREFACE_SECONDS_MAX)
+        self._draining = self._server.draining
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._server.remove_connection(self)
+        self._cancel_timer()
+        self._writable.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- reading ---
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._http.receive_data(data)
+        if self._task is None:
+            self._read_events()
+        else:
+            self._pipelined_bytes += len(data)
+            if self._pipelined_bytes > limits.HTTP_PIPELINED_BYTES_MAX and not self._paused_reading:
+                self._paused_reading = True
+                self._open_transport().pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more."""
+        self._at_eof = True
+        if self._task is None:
+            return False
+        if self._streaming:
+            self._task.cancel()
+            return False
+        return True
+
+    def _open_transport(self) -> asyncio.Transport:
+        assert self._transport is not None
+        return self._transport
+
+    def _read_events(self) -> None:
+        """Take events until a request is complete or more bytes are needed."""
+        try:
+            while self._task is None:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    if self._http.they_are_waiting_for_100_continue:
+                        self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+                    if self._at_eof:
+                        self._close()
+                    return
+                if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                    self._close()
+                    return
+                self._take_event(event)
+        except h11.RemoteProtocolError as error:
+            self._start(self._answer(_HEAD_TOO_LARGE if error.error_status_hint == 431 else _BAD_REQUEST, "GET"))
+
+    def _take_event(self, event: object) -> None:
+        if isinstance(event, h11.Request):
+            self._request = event
+            self._body = bytearray()
+            self._set_timer(limits.HTTP_REQUEST_SECONDS_MAX)
+        elif isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) > limits.HTTP_BODY_BYTES_MAX:
+                self._start(self._answer(TOO_LARGE, "POST"))
+        elif isinstance(event, h11.EndOfMessage):
+            self._cancel_timer()
+            self._start(self._run())
+
+    def _start(self, work: asyncio.Future[None] | object) -> None:
+        self._pipelined_bytes = 0
+        self._task = self._server.spawn(work)  # type: ignore[arg-type]
+        self._task.add_done_callback(self._finished)
+
+    def _finished(self, _task: asyncio.Task[None]) -> None:
+        self._task = None
+        self._streaming = False
+        transport = self._open_transport()
+        if transport.is_closing():
+            return
+        if self._draining or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            self._close()
+            return
+        self._http.start_next_cycle()
+        self._set_timer(limits.HTTP_IDLE_SECONDS_MAX)
+        if self._paused_reading:
+            self._paused_reading = False
+            transport.resume_reading()
+        self._read_events()
+
+    # --- answering ---
+
+    async def _run(self) -> None:
+        request = self._request
+        assert request is not None
+        headers = list(request.headers)
+        host = next((value for name, value in headers if name == b"host"), b"")
+        version = "HTTP/" + request.http_version.decode()
+        built = build_request(request.method, request.target, headers, bytes(self._body), self._peer, host, version)
+        self._body = bytearray()
+        try:
+            response = await self._handler(built)
+        except Exception as error:
+            self._server.on_bug(error)
+            response = INTERNAL_ERROR
+        await self._answer(response, built.method)
+
+    async def _answer(self, response: HttpResponse, method: str) -> None:
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        body = response.body
+        headers = list(response.headers)
+        names = {name.lower() for name, _ in headers}
+        if "date" not in names:
+            headers.append(("date", formatdate(usegmt=True)))
+        if isinstance(body, bytes) and response.status != 204 and "content-length" not in names:
+            headers.append(("content-length", str(len(body))))
+        if self._draining:
+            headers.append(("connection", "close"))
+        start = self._http.send(
+            h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status))
+        )
+        if body_forbidden(method, response.status):
+            self._write(start, self._http.send(h11.EndOfMessage()))
+        elif isinstance(body, bytes):
+            parts = [start]
+            if body:
+                parts.append(self._http.send(h11.Data(data=body)))
+            parts.append(self._http.send(h11.EndOfMessage()))
+            self._write(*parts)
+            await self._writable.wait()
+        else:
+            self._write(start)
+            await self._stream(body)
+
+    async def _stream(self, body: AsyncIterator[bytes]) -> None:
+        self._streaming = True
+        if self._at_eof:
+            self._open_transport().abort()
+            return
+        try:
+            async for chunk in body:
+                if chunk:
+                    self._write(self._http.send(h11.Data(data=chunk)))
+                    await self._writable.wait()
+        except Exception as error:
+            # The answer has begun: only a cut connection tells the client that it is not whole.
+            self._server.on_bug(error)
+            self._open_transport().abort()
+            return
+        self._write(self._http.send(h11.EndOfMessage()))
+
+    def _write(self, *parts: bytes | None) -> None:
+        transport = self._open_transport()
+        if not transport.is_closing():
+            transport.write(b"".join([part for part in parts if part]))
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        self._writable.clear()
+        self._set_timer(limits.WRITE_STALL_SECONDS_MAX)
+
+    def resume_writing(self) -> None:
+        """The socket takes bytes again."""
+        self._writable.set()
+        self._cancel_timer()
+
+    # --- ends ---
+
+    def _set_timer(self, seconds: float) -> None:
+        self._cancel_timer()
+        self._timer = self._server.loop.call_later(seconds, self.abort)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close(self) -> None:
+        self._open_transport().close()
+
+    def drain(self) -> None:
+        """Close now if idle, else after the answer."""
+        self._draining = True
+        if self._task is None:
+            self._close()
+
+    def finish_drain(self) -> None:
+        """As `drain`."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._open_transport().abort()

@@ -1,0 +1,224 @@
+"""The transport as the composition root sees it: build, listen, flush, drain, close.
+
+server = Server(methods, TransportOptions(...), on_bug=...)
+await server.listen(["http://127.0.0.1:2379"], http=handler)
+...
+await server.drain(timeout_seconds=5)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from etcdpy.transport.deadlines import Deadlines
+from etcdpy.transport.grpc import GrpcService
+from etcdpy.transport.listener import Endpoint, Listener, Serves, TlsSource, open_sockets
+from etcdpy.transport.options import TransportOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from etcdpy.transport.calls import Method
+    from etcdpy.transport.exchange import HttpHandler
+
+
+class _Connection(Protocol):
+    def drain(self) -> None: ...
+
+    def finish_drain(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class _Dirty(Protocol):
+    def flush(self) -> None: ...
+
+
+class Server:
+    """Everything that clients connect to. Belongs to the running event loop.
+
+    `on_bug` gets what handlers raise by mistake (the client has got Internal or a 500 by then); `on_accept_error` the
+    errors of accept(2). Both default to the loop's exception handler.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[bytes, Method],
+        options: TransportOptions | None = None,
+        *,
+        on_bug: Callable[[Exception], None] | None = None,
+        on_accept_error: Callable[[OSError], None] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.options = options if options is not None else TransportOptions()
+        self.methods = methods
+        self.draining = False
+        self.connections: dict[_Connection, None] = {}
+        self.on_bug = on_bug if on_bug is not None else self._report
+        self.on_accept_error: Callable[[OSError], None] = (
+            on_accept_error if on_accept_error is not None else self._report
+        )
+        self._deadlines = Deadlines(self.loop.time, self.loop.call_at)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dirty: list[_Dirty] = []
+        self._listeners: list[Listener] = []
+        self._all_gone: asyncio.Event | None = None
+
+    def _report(self, error: Exception) -> None:
+        self.loop.call_exception_handler({"message": "transport", "exception": error})
+
+    # --- listening ---
+
+    async def listen(
+        self,
+        urls: Sequence[str],
+        *,
+        tls: TlsSource | None = None,
+        grpc: bool = True,
+        http: HttpHandler | None = None,
+        http_on_plain_http2: bool = False,
+    ) -> list[Listener]:
+        """Listen on http, https, unix and unixs URLs; an http and an https URL may share a port.
+
+        `grpc` and `http` say what is served. Over TLS, HTTP/2 requests that are not gRPC go to `http`; on plaintext
+        HTTP/2 they get 415 as from etcd, unless `http_on_plain_http2`. Raises ValueError for a bad URL, OSError when an
+        address cannot be had; nothing listens then.
+        """
+        places: dict[tuple[str, int, str], list[Endpoint]] = {}
+        for url in urls:
+            endpoint = Endpoint.parse(url)
+            if endpoint.secure and tls is None:
+                raise ValueError(f"{url!r} needs TLS")
+            places.setdefault(endpoint.place, []).append(endpoint)
+        plain = Serves(self._service(http if http_on_plain_http2 else None) if grpc else None, http)
+        # An HTTP-only TLS port speaks HTTP/2 as well, because TLS clients negotiate it.
+        secure = Serves(self._service(http) if grpc else self._http_service(http), http)
+        if not grpc and http_on_plain_http2:
+            plain = Serves(self._http_service(http), http)
+        opened: list[Listener] = []
+        try:
+            for endpoints in places.values():
+                has_plain = any(not endpoint.secure for endpoint in endpoints)
+                has_tls = any(endpoint.secure for endpoint in endpoints)
+                sockets = await open_sockets(
+                    endpoints[0], reuse_address=self.options.reuse_address, reuse_port=self.options.reuse_port
+                )
+                opened += [
+                    Listener(
+                        self,
+                        sock,
+                        plain=plain if has_plain else None,
+                        tls=secure if has_tls else None,
+                        source=tls if has_tls else None,
+                    )
+                    for sock in sockets
+                ]
+        except OSError:
+            for listener in opened:
+                listener.close()
+            raise
+        for listener in opened:
+            listener.start()
+        self._listeners += opened
+        return opened
+
+    def _service(self, http: HttpHandler | None, methods: Mapping[bytes, Method] | None = None) -> GrpcService:
+        return GrpcService(
+            self.methods if methods is None else methods,
+            max_receive_bytes=self.options.max_receive_bytes,
+            deadlines=self._deadlines,
+            spawn=self.spawn,
+            on_bug=self.on_bug,
+            now=self.loop.time,
+            http=http,
+        )
+
+    def _http_service(self, http: HttpHandler | None) -> GrpcService | None:
+        return self._service(http, {}) if http is not None else None
+
+    # --- connections ---
+
+    def add_connection(self, connection: _Connection) -> None:
+        """A connection exists."""
+        self.connections[connection] = None
+
+    def remove_connection(self, connection: _Connection) -> None:
+        """A connection is gone, or its protocol has handed it on."""
+        self.connections.pop(connection, None)
+        if not self.connections and self._all_gone is not None:
+            self._all_gone.set()
+
+    # --- work ---
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in a task of this server; `close` waits for it."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if isinstance(error, Exception):
+                self.on_bug(error)
+
+    def add_dirty(self, connection: _Dirty) -> None:
+        """A connection has something to write: it is flushed once, at the end of this turn of the loop."""
+        if not self._dirty:
+            self.loop.call_soon(self.flush_dirty)
+        self._dirty.append(connection)
+
+    def flush_dirty(self) -> None:
+        """Write what every connection has gathered. The ready loop calls it at the end of a batch."""
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Message bytes sent to clients (`etcd_network_client_grpc_sent_bytes_total`)."""
+        return sum(method.sent_bytes for method in self.methods.values())
+
+    @property
+    def received_bytes(self) -> int:
+        """Message bytes received from clients (`etcd_network_client_grpc_received_bytes_total`)."""
+        return sum(method.received_bytes for method in self.methods.values())
+
+    # --- the end ---
+
+    def stop_listening(self) -> None:
+        """Close the listening sockets."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Stop accepting, let open calls finish for at most `timeout_seconds`, then close everything."""
+        self.stop_listening()
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+        if self.connections:
+            self._all_gone = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._all_gone.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop all connections, cancel all handlers and wait for them."""
+        self.stop_listening()
+        self.draining = True
+        self._deadlines.close()
+        for connection in list(self.connections):
+            connection.abort()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
