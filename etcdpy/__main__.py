@@ -1,0 +1,106 @@
+"""`etcdpy`: starts a member, or runs a sub-command (`etcdpy pki ...`).
+
+The member's flags are read as etcd reads them; sub-commands are click's. Nothing heavy is imported before it is known
+what is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etcdpy.server.notes import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (without the program's name); returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["pki"]:
+        from pki.cli import pki
+
+        pki.main(args=words[1:], prog_name="etcdpy pki")
+        return 0
+    return _member(words)
+
+
+def _member(words: list[str]) -> int:
+    from etcdpy.server import config as configuration
+    from etcdpy.server.notes import ConfigError
+
+    try:
+        config = configuration.load(words, os.environ)
+    except configuration.HelpRequested:
+        from etcdpy.server.help_text import print_help
+
+        print_help(sys.stdout)
+        return 0
+    except configuration.VersionRequested:
+        from etcdpy.server.help_text import version_text
+
+        sys.stdout.write(version_text())
+        return 0
+    except ConfigError as problem:
+        return _refuse(problem)
+    from etcdpy.server import logs
+
+    try:
+        logs.setup(config)
+    except ConfigError as problem:
+        return _refuse(problem)
+    log = logs.get("server")
+    log.info("Running: ", args=[sys.argv[0], *redacted(words)])
+    logs.write_notes(log, config.notes)
+    for line in configuration.no_effect_notes(config):
+        log.warn("this setting has no effect here", setting=line)
+    from etcdpy.server.run import run
+
+    try:
+        return run(config)
+    finally:
+        logs.close()
+
+
+def _refuse(problem: ConfigError) -> int:
+    """Say why the configuration cannot be used, in etcd's two manners: bare with a usage text, or as a log line."""
+    if problem.usage:
+        from etcdpy.server.help_text import USAGE
+
+        sys.stderr.write(f"{problem}\n{USAGE}\n")
+        return problem.exit_code
+    from etcdpy.server import logs
+
+    logs.setup_default()
+    log = logs.get("server")
+    logs.write_notes(log, problem.notes)
+    if problem.fields:
+        log.error(str(problem), **problem.fields)
+    else:
+        log.warn("failed to verify flags", error=str(problem))
+    return problem.exit_code
+
+
+def redacted(words: Sequence[str]) -> list[str]:
+    """The command line with secret values blotted out, for the log."""
+    from etcdpy.server.flag_table import FLAGS
+
+    secret = {f"{dash}{flag.name}" for flag in FLAGS.values() if flag.secret for dash in ("-", "--")}
+    shown: list[str] = []
+    hide_next = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if hide_next:
+            shown.append("***")
+        elif name in secret and equals:
+            shown.append(f"{name}=***")
+        else:
+            shown.append(word)
+        hide_next = word in secret and not hide_next
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What the operating system gives the process: descriptors, memory, signals."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Final
+
+from etcdpy import limits
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Drain, close and end. SIGHUP is among them because the terminal of a member started by hand may go away."""
+
+IGNORED_SIGNALS: Final = (signal.SIGPIPE,)
+"""A client that goes away is no reason to stop."""
+
+UMASK: Final = 0o077
+"""Data, keys and sockets made by the server are for its user alone."""
+
+_MCL_CURRENT, _MCL_FUTURE = 1, 2
+
+
+class TooFewDescriptors(Exception):
+    """The process may open too few files to serve anybody."""
+
+
+def descriptor_limit() -> int:
+    """How many descriptors the process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 - 1 if soft == resource.RLIM_INFINITY else soft
+
+
+def check_descriptor_limit(limit: int | None = None) -> int:
+    """The descriptors left for client connections. Raises TooFewDescriptors, with etcd's text, at 150 or below."""
+    found = descriptor_limit() if limit is None else limit
+    if found <= limits.FILE_DESCRIPTORS_RESERVED:
+        raise TooFewDescriptors(
+            "file descriptor limit of etcd process is too low; please set higher "
+            f"(limit {found}, more than {limits.FILE_DESCRIPTORS_RESERVED} needed; "
+            "ulimit -n, or LimitNOFILE= in the unit)"
+        )
+    return found - limits.FILE_DESCRIPTORS_RESERVED
+
+
+def descriptors_used() -> int:
+    """How many descriptors are open; 0 where /proc cannot say."""
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1  # the listing itself holds one
+    except OSError:
+        return 0
+
+
+def restrict_umask() -> int:
+    """Set the umask; returns the one before."""
+    return os.umask(UMASK)
+
+
+def lock_memory() -> str | None:
+    """--memory-mlock: keep all pages in memory, now and later. Returns why not, or None."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0:
+        return None
+    return f"{os.strerror(ctypes.get_errno())}; raise the limit on locked memory (ulimit -l, LimitMEMLOCK=)"
+
+
+def resident_bytes() -> int:
+    """Physical memory in use; 0 where /proc cannot say."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def cpu_seconds() -> float:
+    """User and system time of the process so far."""
+    times = os.times()
+    return times.user + times.system
