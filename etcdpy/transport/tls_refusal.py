@@ -113,7 +113,8 @@ def explain(
     """The reason of a failed handshake. `first_bytes` are the client's first five, `authorities` the CA bundle."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Explanation(_unverified(error, config, offered, authorities, now))
-    if isinstance(error, TimeoutError):
+    # An event loop says ConnectionAbortedError when its handshake timeout runs out, ConnectionResetError for an EOF.
+    if isinstance(error, TimeoutError | ConnectionAbortedError):
         return Explanation("i/o timeout; the client did not finish the TLS handshake in time")
     reason = getattr(error, "reason", None) or ""
     if isinstance(error, ssl.SSLEOFError | ConnectionError | EOFError) or reason == "UNEXPECTED_EOF_WHILE_READING":
