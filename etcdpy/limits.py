@@ -313,8 +313,8 @@ SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: Final = 5_000
 
 # --- mvcc ---
 
-INDEX_JOURNAL_ENTRIES_MAX: Final = 65_536
-"""Creations and deletions remembered, to correct a count for an older revision (0.06 us each, so 4 ms at most). A count
+INDEX_JOURNAL_ENTRIES_MAX: Final = 32_768
+"""Creations and deletions remembered, to correct a count for an older revision (0.06 us each, so 2 ms at most). A count
 further back walks the range in slices."""
 
 RANGE_SLICE_KEYS_MAX: Final = 2_000
@@ -354,3 +354,18 @@ LOG_KINDS_COUNTED_MAX: Final = 10_000
 
 LOG_FAILURE_SAID_EACH_SECONDS: Final = 60.0
 """How often stderr is told that a log output fails."""
+
+SLICE_SECONDS: Final = 0.002
+"""How long one turn of sliced work goes on with further slices; each of them takes about as long at the most."""
+
+COMPACTION_PIN_WAIT_SECONDS: Final = 0.05
+"""How long compaction waits before it looks again whether the readers of older revisions are done."""
+
+WATCH_BLOCKED_POLL_SECONDS: Final = 0.01
+"""How often streams that took no more bytes are looked at again."""
+
+DRAIN_SECONDS: Final = 1.0
+"""What open calls get to finish when the member stops; supervisors expect it to be gone within 1.5 s."""
+
+MEMORY_TRIM_SECONDS: Final = 5.0
+"""How often resident pages of mapped tables are looked at."""

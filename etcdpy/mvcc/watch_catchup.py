@@ -153,7 +153,6 @@ class CatchUp:
             if position == len(lagging):
                 return 0
         start: int = lagging.keys()[position]
-        self._cursor = start
         return start
 
     def _window_from(self, start: int) -> Window:
@@ -176,11 +175,11 @@ class CatchUp:
         served = 0
         while True:
             position = self._lagging.bisect_left(start)
-            if position == len(self._lagging):
+            if position == len(self._lagging) or self._lagging.keys()[position] > window.last:
+                self._cursor = window.last + 1
                 return
             start, cohort = self._lagging.peekitem(position)
-            if start > window.last:
-                return
+            self._cursor = start
             while cohort:
                 if served == WATCH_SLICE_WATCHERS_MAX:
                     return

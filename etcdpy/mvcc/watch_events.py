@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from etcdpy.limits import WATCH_RESPONSE_BYTES_TARGET, WATCH_RESPONSE_REVISIONS_MAX
+from etcdpy.limits import WATCH_RESPONSE_BYTES_MAX, WATCH_RESPONSE_REVISIONS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,16 +175,17 @@ def build_parts(events: Sequence[Event], previous_record: PreviousRecord | None)
     if len(chunks) == 1:
         return [Part(events[0].packed >> 32, chunks, chunks[0])]
     parts: list[Part] = []
-    begin = revisions = size = 0
+    begin = revision_begin = revisions = size = size_before = 0
     main = -1
     for position, event in enumerate(events):
         if event.packed >> 32 != main:
-            if size >= WATCH_RESPONSE_BYTES_TARGET or revisions == WATCH_RESPONSE_REVISIONS_MAX:
-                parts.append(_part(events, chunks, begin, position))
-                begin, revisions, size = position, 0, 0
             main = event.packed >> 32
+            revision_begin, size_before = position, size
             revisions += 1
         size += len(chunks[position])
+        if revision_begin > begin and (size > WATCH_RESPONSE_BYTES_MAX or revisions > WATCH_RESPONSE_REVISIONS_MAX):
+            parts.append(_part(events, chunks, begin, revision_begin))
+            begin, revisions, size = revision_begin, 1, size - size_before
     parts.append(_part(events, chunks, begin, len(events)))
     return parts
 

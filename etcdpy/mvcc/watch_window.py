@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from etcdpy.limits import (
     WATCH_HISTORY_EVENTS_TARGET,
-    WATCH_RESPONSE_BYTES_TARGET,
+    WATCH_RESPONSE_BYTES_MAX,
     WATCH_RESPONSE_REVISIONS_MAX,
     WATCH_WINDOW_KEPT_BYTES_MAX,
 )
@@ -80,25 +80,28 @@ class Window:
         self._read()
 
     def _read(self) -> None:
-        size = 0
-        main = self.first
+        events = self._events
+        size = revision_begin = 0
+        main = -1
         changes = self._history.changes_between(self.first, self.last)
         try:
             for packed, key, deleted, record in changes:
                 if packed >> 32 != main:
-                    if size >= WATCH_RESPONSE_BYTES_TARGET or len(self._events) >= WATCH_HISTORY_EVENTS_TARGET:
-                        self.last = (packed >> 32) - 1
-                        self.full = True
-                        break
                     main = packed >> 32
-                event = Event(packed, key, deleted, record)
+                    revision_begin = len(events)
                 size += len(record)
-                self._events.append(event)
-                self._by_key.setdefault(key, []).append(event)
+                if revision_begin and (size > WATCH_RESPONSE_BYTES_MAX or revision_begin > WATCH_HISTORY_EVENTS_TARGET):
+                    del events[revision_begin:]
+                    self.last = main - 1
+                    self.full = True
+                    break
+                events.append(Event(packed, key, deleted, record))
         finally:
             close = getattr(changes, "close", None)
             if close is not None:
                 close()
+        for event in events:
+            self._by_key.setdefault(event.key, []).append(event)
 
     def parts(self, group: Group, options: int, next_revision: int, reads: ReadAllowance) -> list[Part] | None:
         """The responses for a watcher of `group` that has all below `next_revision`.

@@ -448,9 +448,16 @@ def test_large_batches_are_cut_at_revisions() -> None:
     stream, outbox = watched.open()
     stream.create(create(b"a", b"c"))
     outbox.take()
-    value = b"x" * (limits.WATCH_RESPONSE_BYTES_TARGET // 2)
-    watched.write_batch([[(b"a", value), (b"b", value), (b"bb", value)], [(b"a", value)], [(b"a", value)]])
-    assert seen(outbox) == [(0, [(b"a", 2), (b"b", 2), (b"bb", 2)]), (0, [(b"a", 3), (b"a", 4)])]
+    value = b"x" * (limits.WATCH_RESPONSE_BYTES_MAX // 2 - 10)
+    revisions = [[(b"a", value), (b"b", value), (b"bb", value)], [(b"a", b"")], [(b"a", value)], [(b"a", value)]]
+    watched.write_batch([*revisions, *revisions])
+    whole = [(0, [(b"a", 2), (b"b", 2), (b"bb", 2)]), (0, [(b"a", 3), (b"a", 4)]), (0, [(b"a", 5)])]
+    again = [(0, [(b"a", 6), (b"b", 6), (b"bb", 6)]), (0, [(b"a", 7), (b"a", 8)]), (0, [(b"a", 9)])]
+    assert [(i, e) for i, e in seen(outbox)] == [*whole, *again]
+    stream.create(create(b"a", b"c", watch_id=0, start_revision=1))
+    outbox.take()
+    watched.settle()
+    assert [e for _, e in seen(outbox)] == [e for _, e in (*whole, *again)]
 
 
 def test_batches_of_many_revisions_are_cut() -> None:
