@@ -163,7 +163,7 @@ class ServerTls:
         if self._revoked is not None:
             for certificate in chain:
                 if certificate.serial_number in self._revoked.value.serials:
-                    serial = f"{certificate.serial_number:x}"
+                    serial = refusal.serial_text(certificate)
                     raise _refused(
                         f"transport: certificate serial {serial} revoked; serial {serial} is revoked by "
                         f"{self.config.flag('crl-file')} {self.config.crl_file}",
@@ -315,7 +315,7 @@ def _names(certificate: x509.Certificate) -> dict[str, object]:
         "ip-addresses": addresses,
         "dns-names": [refusal.printable(name) for name in dns_names],
         "subject": refusal.printable(certificate.subject.rfc4514_string()),
-        "serial": f"{certificate.serial_number:x}",
+        "serial": refusal.serial_text(certificate),
     }
 
 

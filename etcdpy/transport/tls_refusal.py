@@ -79,7 +79,13 @@ def printable(text: str) -> str:
 
 def describe(certificate: x509.Certificate) -> str:
     """`subject "CN=alice", serial 4d2`: who it says it is."""
-    return f'subject "{printable(certificate.subject.rfc4514_string())}", serial {certificate.serial_number:x}'
+    return f'subject "{printable(certificate.subject.rfc4514_string())}", serial {serial_text(certificate)}'
+
+
+def serial_text(certificate: x509.Certificate) -> str:
+    """The serial in hex, two digits a byte, as Go and OpenSSL print it."""
+    digits = f"{certificate.serial_number:x}"
+    return digits if len(digits) % 2 == 0 else "0" + digits
 
 
 # --- OpenSSL's reasons ---
