@@ -156,12 +156,13 @@ def _key_beside(path: Path, certificate: x509.Certificate) -> tuple[str, list[st
 
 
 def _chain(path: Path, at: int, certificates: Sequence[x509.Certificate]) -> tuple[str, list[str]]:
-    """Whether the chain that a server would send from this file ends at the ca.pem beside it."""
+    """Whether the chain that a server would send from this file ends at the ca.pem (kubeadm: ca.crt) beside it."""
     certificate = certificates[at]
     if certificate.subject == certificate.issuer:
         return "self-signed", []
-    ca_path = path.with_name("ca.pem")
-    if not ca_path.is_file() or ca_path == path:
+    beside = [path.with_name(name) for name in ("ca.pem", "ca.crt")]
+    ca_path = next((each for each in beside if each.is_file() and each != path), None)
+    if ca_path is None:
         return "", []
     try:
         trusted = files.read_certificates(ca_path)
@@ -171,16 +172,16 @@ def _chain(path: Path, at: int, certificates: Sequence[x509.Certificate]) -> tup
     current = certificate
     while used <= len(certificates):
         if verifies(current, trusted) is not None:
-            return "chains to ca.pem", []
+            return f"chains to {ca_path.name}", []
         above = verifies(current, certificates[at + 1 :])
         if above is None:
             break
         current, used = above, used + 1
     if any(authority.subject == current.issuer for authority in trusted):
-        trap = "ca.pem beside it has the issuer's name but another key: was the CA made anew?"
+        trap = f"{ca_path.name} beside it has the issuer's name but another key: was the CA made anew?"
     else:
-        trap = f'ca.pem beside it is not its CA; the missing issuer is "{current.issuer.rfc4514_string()}"'
-    return "DOES NOT CHAIN to ca.pem", [trap]
+        trap = f'{ca_path.name} beside it is not its CA; the missing issuer is "{current.issuer.rfc4514_string()}"'
+    return f"DOES NOT CHAIN to {ca_path.name}", [trap]
 
 
 # --- traps ---

@@ -224,6 +224,16 @@ def test_a_ca_made_anew_does_not_chain() -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_the_names_that_kubeadm_gives() -> None:
+    done("init")
+    done("issue", "--profile", "peer", "server", "--dns", "localhost")
+    for old, new in (("ca.pem", "ca.crt"), ("server.pem", "server.crt"), ("server-key.pem", "server.key")):
+        Path(old).rename(new)
+    (row,) = shown("server.crt")
+    assert (row["key_beside"], row["chain"], row["traps"]) == ("server.key matches", "chains to ca.crt", [])
+
+
+@pytest.mark.usefixtures("home")
 def test_a_server_certificate_with_only_a_common_name() -> None:
     """Such ones come from elsewhere: our own profiles refuse to make them."""
     import datetime
