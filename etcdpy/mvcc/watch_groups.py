@@ -3,7 +3,7 @@
     single keys       dict: key -> group
     prefixes          dict per prefix length; one slice and one look-up for each length in use (few in practice)
     from a key on     sorted by where they begin: those that begin at or before the key are a head of the list
-    other ranges      an interval tree
+    other ranges      a tree of intervals, watch_intervals.py
 
 What the ranges yield for a key is remembered in a bounded memo that is emptied when the set of range groups changes.
 Groups stay in the index while any of their watchers lives, synced or not, so that a watcher falling behind and catching
@@ -17,9 +17,8 @@ from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from intervaltree import IntervalTree
-
-from etcdpy.limits import WATCH_MEMO_KEY_BYTES_MAX, WATCH_MEMO_KEYS_MAX
+from etcdpy.limits import WATCH_MEMO_GROUPS_MAX, WATCH_MEMO_KEY_BYTES_MAX, WATCH_MEMO_KEYS_MAX
+from etcdpy.mvcc.watch_intervals import Intervals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +113,7 @@ class GroupIndex:
         self._ranges: dict[tuple[bytes, bytes], Group] = {}
         self._prefixes: dict[int, dict[bytes, Group]] = {}
         self._open_ended: list[Group] = []
-        self._intervals = IntervalTree()
+        self._intervals: Intervals[Group] = Intervals()
         self._memo: dict[bytes, tuple[Group, ...]] = {}
 
     def __len__(self) -> int:
@@ -160,7 +159,7 @@ class GroupIndex:
             if not by_prefix:
                 del self._prefixes[len(group.key)]
         else:
-            self._intervals.removei(group.key, group.end, group)
+            self._intervals.remove(group.key, group.end)
 
     def _add_range(self, group: Group, end: bytes) -> None:
         if not end:
@@ -168,14 +167,14 @@ class GroupIndex:
         elif end == prefix_end(group.key):
             self._prefixes.setdefault(len(group.key), {})[group.key] = group
         else:
-            self._intervals.addi(group.key, end, group)
+            self._intervals.add(group.key, end, group)
 
     def ranges_of(self, key: bytes) -> tuple[Group, ...]:
         """The range groups that contain `key`, in an order that depends on nothing but the groups."""
         found = self._memo.get(key)
         if found is None:
             found = self._find_ranges(key)
-            if len(key) <= WATCH_MEMO_KEY_BYTES_MAX:
+            if len(key) <= WATCH_MEMO_KEY_BYTES_MAX and len(found) <= WATCH_MEMO_GROUPS_MAX:
                 if len(self._memo) >= WATCH_MEMO_KEYS_MAX:
                     self._memo.clear()
                 self._memo[key] = found
@@ -190,9 +189,5 @@ class GroupIndex:
         if self._open_ended:
             found += self._open_ended[: bisect_right(self._open_ended, key, key=attrgetter("key"))]
         if self._intervals:
-            # The tree answers with a set, whose order changes from run to run.
-            found += [interval.data for interval in sorted(self._intervals.at(key), key=_interval_order)]
+            found += self._intervals.at(key)
         return tuple(found)
-
-
-_interval_order = attrgetter("begin", "end")

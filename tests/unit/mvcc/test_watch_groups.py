@@ -55,6 +55,22 @@ def test_same_as_looking_at_all(seed: int) -> None:
     assert found(index, b"a") == []
 
 
+@pytest.mark.parametrize("shape", ["nested", "sliding", "apart"])
+def test_many_ranges_of_any_shape(shape: str) -> None:
+    """Quadratic would be seconds, and was with a package for interval trees."""
+    index = GroupIndex()
+    count = 3000
+    groups = []
+    for number in range(count):
+        begin = b"a%06d" % number
+        end = {"nested": b"z%06d" % (count - number), "sliding": b"a%06d" % (number + 1500), "apart": begin + b"zz"}
+        groups.append(index.obtain(begin, end[shape]))
+    assert len(index.ranges_of(b"a002000")) == {"nested": 2001, "sliding": 1500, "apart": 1}[shape]
+    for group in groups:
+        index.discard(group)
+    assert index.ranges_of(b"a002000") == ()
+
+
 @pytest.mark.parametrize(
     ("key", "end"), [(b"a", b"b"), (b"a\xff", b"b"), (b"a\xff\xff", b"b"), (b"\xff", b""), (b"a\x00", b"a\x01")]
 )
@@ -70,3 +86,7 @@ def test_the_memo_is_bounded() -> None:
     index.ranges_of(b"a" * (limits.WATCH_MEMO_KEY_BYTES_MAX + 1))
     assert len(index._memo) <= limits.WATCH_MEMO_KEYS_MAX
     assert b"a" * (limits.WATCH_MEMO_KEY_BYTES_MAX + 1) not in index._memo
+    for number in range(limits.WATCH_MEMO_GROUPS_MAX):
+        index.obtain(b"a", b"c%d" % number)
+    assert len(index.ranges_of(b"aa")) == limits.WATCH_MEMO_GROUPS_MAX + 1
+    assert b"aa" not in index._memo
