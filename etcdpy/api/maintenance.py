@@ -1,0 +1,151 @@
+"""etcdserverpb.Maintenance: the member's state, its alarms, its disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from etcdpy import STORAGE_VERSION, VERSION
+from etcdpy.api.checks import parse
+from etcdpy.api.proposals import Waiting
+from etcdpy.errors import NoLeader
+from etcdpy.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from etcdpy.api.header import HeaderSource
+    from etcdpy.api.proposals import Proposer
+    from etcdpy.transport.calls import Call
+
+
+class MemberState(Protocol):
+    """What Status tells of the member."""
+
+    @property
+    def leader(self) -> int:
+        """The leader's id, 0 when there is none."""
+        ...
+
+    @property
+    def committed_index(self) -> int:
+        """The highest log index known to be committed."""
+        ...
+
+    @property
+    def applied_index(self) -> int:
+        """The highest log index applied."""
+        ...
+
+    @property
+    def is_learner(self) -> bool:
+        """Whether this member has no vote yet."""
+        ...
+
+    @property
+    def db_size_bytes(self) -> int:
+        """What the quota counts."""
+        ...
+
+    @property
+    def db_size_in_use_bytes(self) -> int:
+        """The part of it that a defragmentation would keep."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """The store's current revision."""
+        ...
+
+    def active_alarms(self) -> list[rpc_pb2.AlarmMember]:
+        """Every alarm of every member."""
+        ...
+
+
+class Upkeep(Protocol):
+    """Work on the whole store, done in slices."""
+
+    def defragment(self) -> Awaitable[None]:
+        """Give disk space back. Raises EtcdError."""
+        ...
+
+    def hash(self) -> Awaitable[tuple[int, int]]:
+        """A checksum of everything stored, and the revision it was taken at."""
+        ...
+
+    def hash_kv(self, revision: int) -> Awaitable[tuple[int, int, int, int]]:
+        """etcd's hash of all revisions up to `revision` (0: the current one).
+
+        Returns (hash, compact revision, hashed revision, current revision). Raises Compacted or FutureRevision.
+        """
+        ...
+
+
+class MaintenanceService:
+    """Thin: shapes requests and answers."""
+
+    def __init__(
+        self, state: MemberState, upkeep: Upkeep, proposer: Proposer, header: HeaderSource, *, quota_bytes: int
+    ) -> None:
+        self._state = state
+        self._upkeep = upkeep
+        self._proposer = proposer
+        self._header = header
+        self._quota_bytes = quota_bytes
+
+    def status(self, call: Call, body: bytes) -> None:
+        """Maintenance.Status: this member's own view; nothing in it is replicated."""
+        parse(rpc_pb2.StatusRequest, body)
+        state = self._state
+        alarms = state.active_alarms()
+        errors = [] if state.leader else [NoLeader.message]
+        errors += [describe_alarm(alarm) for alarm in alarms]
+        response = rpc_pb2.StatusResponse(
+            version=VERSION,
+            dbSize=state.db_size_bytes,
+            leader=state.leader,
+            raftIndex=state.committed_index,
+            raftTerm=self._header.term,
+            raftAppliedIndex=state.applied_index,
+            errors=errors,
+            dbSizeInUse=state.db_size_in_use_bytes,
+            isLearner=state.is_learner,
+            storageVersion=STORAGE_VERSION,
+            dbSizeQuota=self._quota_bytes,
+            downgradeInfo=rpc_pb2.DowngradeInfo(),
+        )
+        call.finish(self._header.embed(state.revision) + response.SerializeToString())
+
+    def alarm(self, call: Call, body: bytes) -> None:
+        """Maintenance.Alarm. Even reading goes through the log, as on etcd, so that every member answers alike."""
+        request = parse(rpc_pb2.AlarmRequest, body)
+        self._proposer.propose(Waiting("alarm", request, self._proposer.encode("alarm", body), call, self._header))
+
+    async def defragment(self, call: Call, body: bytes) -> None:
+        """Maintenance.Defragment. The answer has no header, as on etcd."""
+        parse(rpc_pb2.DefragmentRequest, body)
+        await self._upkeep.defragment()
+        call.finish(b"")
+
+    async def hash(self, call: Call, body: bytes) -> None:
+        """Maintenance.Hash."""
+        parse(rpc_pb2.HashRequest, body)
+        checksum, revision = await self._upkeep.hash()
+        response = rpc_pb2.HashResponse(hash=checksum)
+        call.finish(self._header.embed(revision) + response.SerializeToString())
+
+    async def hash_kv(self, call: Call, body: bytes) -> None:
+        """Maintenance.HashKV."""
+        request = parse(rpc_pb2.HashKVRequest, body)
+        checksum, compacted, hashed, current = await self._upkeep.hash_kv(request.revision)
+        response = rpc_pb2.HashKVResponse(hash=checksum, compact_revision=compacted, hash_revision=hashed)
+        call.finish(self._header.embed(current) + response.SerializeToString())
+
+
+def describe_alarm(alarm: rpc_pb2.AlarmMember) -> str:
+    """An alarm as Status lists it: Go's text form, `memberID:1 alarm:NOSPACE`."""
+    parts = []
+    if alarm.memberID:
+        parts.append(f"memberID:{alarm.memberID}")
+    if alarm.alarm:
+        parts.append(f"alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}")
+    return " ".join(parts)

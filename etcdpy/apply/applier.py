@@ -1,0 +1,194 @@
+"""Applying committed entries: the same entry gives the same state on every member.
+
+Each kind of request has a handler in a table. What holds for many kinds at once (an alarm that forbids writes) wraps
+the table instead of asking in every handler: see `restricted`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from etcdpy.apply.entry_data import decode
+from etcdpy.apply.restricted import restrict
+from etcdpy.errors import EtcdError, LeaseNotFound
+from etcdpy.membership.members import Member
+from etcdpy.mvcc import txn
+from etcdpy.proto import raft_pb2, rpc_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etcdpy.apply.alarms import AlarmStore
+    from etcdpy.apply.proposal import Outcome, Proposal
+    from etcdpy.apply.restricted import Handlers
+    from etcdpy.lease.lessor import Lessor
+    from etcdpy.membership.members import Membership
+    from etcdpy.mvcc.store import Store
+    from etcdpy.raft.entry import Entry
+
+
+class Group(Protocol):
+    """Raft and the log, which must learn of a change of members when it is applied."""
+
+    def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
+        """Go over to the new members."""
+        ...
+
+
+class Applier:
+    """Owns the order in which entries reach the state. `now` is the core loop's monotonic clock, for leases alone: it
+    decides when a lease ends on the leader, never what is stored.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lessor: Lessor,
+        membership: Membership,
+        alarms: AlarmStore,
+        group: Group,
+        *,
+        now: Callable[[], float],
+        compaction_scheduled: Callable[[], None] = lambda: None,
+        applied_index: int = 0,
+    ) -> None:
+        self._store = store
+        self._lessor = lessor
+        self._membership = membership
+        self._alarms = alarms
+        self._group = group
+        self._now = now
+        self._compaction_scheduled = compaction_scheduled
+        self.applied_index = applied_index
+        """The last entry whose effects are in the state."""
+        self.applied_term = 0
+        self.refused = 0
+        self._base: Handlers = {
+            "put": self._put,
+            "delete_range": self._delete_range,
+            "txn": self._txn,
+            "range": self._range,
+            "compaction": self._compact,
+            "lease_grant": self._lease_grant,
+            "lease_revoke": self._lease_revoke,
+            "lease_checkpoint": self._lease_checkpoint,
+            "alarm": self._alarm,
+            "cluster_version_set": self._cluster_version_set,
+            "cluster_member_attr_set": self._member_attributes_set,
+        }
+        self._handlers = self._base
+
+    def restore(self) -> None:
+        """The alarms have been read: put their restrictions in force again."""
+        self._handlers = restrict(self._base, self._alarms)
+
+    def apply(self, entry: Entry) -> None:
+        """Apply one committed entry and answer whoever proposed it here.
+
+        An entry that the state already holds is passed over: after a crash the log may reach further back.
+        """
+        if entry.index <= self.applied_index:
+            return
+        assert entry.index == self.applied_index + 1, f"entry {entry.index} is not the next after {self.applied_index}"
+        self.applied_index = entry.index
+        self.applied_term = entry.term
+        if entry.type:
+            self._change_members(entry)
+        elif entry.data:
+            self._apply_request(entry)
+        # A new leader's first entry has no data: it only shows that the leader can commit.
+
+    def _apply_request(self, entry: Entry) -> None:
+        proposal: Proposal | None = entry.proposal  # type: ignore[assignment]
+        if proposal is None:
+            kind, request = decode(entry.data)
+        else:
+            kind, request = proposal.kind, proposal.request
+        try:
+            outcome = self._handlers[kind](request)
+        except EtcdError as error:
+            self.refused += 1
+            if proposal is not None:
+                proposal.refuse(error)
+            return
+        if proposal is not None:
+            proposal.answer(outcome)
+
+    def _change_members(self, entry: Entry) -> None:
+        change = raft_pb2.ConfChange.FromString(entry.data)
+        self._group.apply_conf_change(change)
+        assert change.type == raft_pb2.ConfChangeAddNode, "only founding members are added yet"
+        self._membership.add(Member.from_context(change.context))
+
+    # --- key-value ---
+
+    def _put(self, request: rpc_pb2.PutRequest) -> Outcome:
+        """Hot road: the plain put, which asks for nothing back and keeps nothing, goes straight to the store."""
+        store = self._store
+        if request.prev_kv or request.ignore_value or request.ignore_lease or request.lease:
+            body = txn.apply_put(store, request)
+            return store.current_revision, body
+        store.put(request.key, request.value)
+        return store.current_revision, b""
+
+    def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Outcome:
+        body = txn.apply_delete_range(self._store, request)
+        return self._store.current_revision, body
+
+    def _txn(self, request: rpc_pb2.TxnRequest) -> Outcome:
+        body = txn.apply_txn(self._store, request)
+        return self._store.current_revision, body
+
+    def _range(self, request: rpc_pb2.RangeRequest) -> Outcome:
+        # Old members proposed reads; nobody waits for the answer here, and nothing changes.
+        return self._store.current_revision, b""
+
+    def _compact(self, request: rpc_pb2.CompactionRequest) -> Outcome:
+        self._store.compact(request.revision)
+        self._compaction_scheduled()
+        return self._store.current_revision, b""
+
+    # --- leases ---
+
+    def _lease_grant(self, request: rpc_pb2.LeaseGrantRequest) -> Outcome:
+        ttl = self._lessor.grant(request.ID, request.TTL, self._now())
+        response = rpc_pb2.LeaseGrantResponse(ID=request.ID, TTL=ttl)
+        return self._store.current_revision, response.SerializeToString()
+
+    def _lease_revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Outcome:
+        keys = self._lessor.revoke(request.ID)
+        transaction = self._store.begin()
+        for key in keys:
+            transaction.delete_range(key)
+        return self._store.current_revision, b""
+
+    def _lease_checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> Outcome:
+        now = self._now()
+        for each in request.checkpoints:
+            if not self._lessor.exists(each.ID):
+                raise LeaseNotFound
+            self._lessor.apply_checkpoint(each.ID, each.remaining_TTL, now)
+        return self._store.current_revision, b""
+
+    # --- the cluster ---
+
+    def _alarm(self, request: rpc_pb2.AlarmRequest) -> Outcome:
+        alarms: list[Any] = []
+        if request.action == rpc_pb2.AlarmRequest.GET:
+            alarms = self._alarms.get(request.alarm)
+        elif request.action == rpc_pb2.AlarmRequest.ACTIVATE and request.alarm != rpc_pb2.NONE:
+            alarms = [self._alarms.activate(request.memberID, request.alarm)]
+        elif request.action == rpc_pb2.AlarmRequest.DEACTIVATE:
+            cleared = self._alarms.deactivate(request.memberID, request.alarm)
+            alarms = [cleared] if cleared is not None else []
+        self._handlers = restrict(self._base, self._alarms)
+        return self._store.current_revision, rpc_pb2.AlarmResponse(alarms=alarms).SerializeToString()
+
+    def _cluster_version_set(self, request: Any) -> Outcome:
+        self._membership.set_version(request.ver)
+        return self._store.current_revision, b""
+
+    def _member_attributes_set(self, request: Any) -> Outcome:
+        attributes = request.member_attributes
+        self._membership.set_attributes(request.member_ID, attributes.name, attributes.client_urls)
+        return self._store.current_revision, b""

@@ -1,0 +1,61 @@
+"""What an alarm forbids, laid over the table of handlers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from etcdpy.errors import Corrupt, NoSpace
+from etcdpy.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etcdpy.apply.alarms import AlarmStore
+    from etcdpy.apply.proposal import Outcome
+
+    Handlers: TypeAlias = dict[str, Callable[[Any], Outcome]]
+
+_KEYS_AND_LEASES = ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke")
+
+
+def restrict(base: Handlers, alarms: AlarmStore) -> Handlers:
+    """The handlers that are in force under the active alarms.
+
+    NOSPACE on any member stops what makes the store grow; CORRUPT stops everything that concerns keys and leases.
+    """
+    handlers = dict(base)
+    if alarms.get(rpc_pb2.NOSPACE):
+        handlers["put"] = handlers["lease_grant"] = _no_space
+        handlers["txn"] = _without_puts(base["txn"])
+    if alarms.get(rpc_pb2.CORRUPT):
+        for kind in _KEYS_AND_LEASES:
+            handlers[kind] = _corrupt
+    return handlers
+
+
+def _no_space(_request: Any) -> Outcome:
+    raise NoSpace
+
+
+def _corrupt(_request: Any) -> Outcome:
+    raise Corrupt
+
+
+def _without_puts(apply_txn: Callable[[Any], Outcome]) -> Callable[[Any], Outcome]:
+    def capped(request: rpc_pb2.TxnRequest) -> Outcome:
+        if has_puts(request):
+            raise NoSpace
+        return apply_txn(request)
+
+    return capped
+
+
+def has_puts(request: rpc_pb2.TxnRequest) -> bool:
+    """Whether either branch writes a key, nested transactions included."""
+    for branch in (request.success, request.failure):
+        for operation in branch:
+            if operation.HasField("request_put"):
+                return True
+            if operation.HasField("request_txn") and has_puts(operation.request_txn):
+                return True
+    return False

@@ -1,0 +1,160 @@
+"""What clients connect to: the services over a replica, and the listeners that carry them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etcdpy import limits
+from etcdpy.api.cluster import ClusterService
+from etcdpy.api.header import HeaderSource
+from etcdpy.api.health_grpc import HealthService
+from etcdpy.api.kv import KvService
+from etcdpy.api.lease import LeaseService
+from etcdpy.api.maintenance import MaintenanceService
+from etcdpy.api.services import in_task, method_table
+from etcdpy.api.watch import WatchService
+from etcdpy.server import logs
+from etcdpy.transport.options import TransportOptions
+from etcdpy.transport.server import Server
+from etcdpy.transport.tls import ServerTls
+from etcdpy.transport.tls_options import ServerTlsConfig
+from etcdpy.transport.tls_selfsigned import ensure_self_signed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from etcdpy.server.config import Config
+    from etcdpy.server.member import Replica
+    from etcdpy.server.slices import SliceRunner
+    from etcdpy.server.upkeep import StoreUpkeep, WatchDriver
+    from etcdpy.transport.calls import Method
+    from etcdpy.transport.exchange import HttpHandler
+
+    Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+log = logs.get("embed")
+
+
+def make_methods(
+    replica: Replica,
+    slices: SliceRunner,
+    upkeep: StoreUpkeep,
+    watches: WatchDriver,
+    health: HealthService,
+    spawn: Spawn,
+    clock: Callable[[], float],
+) -> dict[bytes, Method]:
+    """Every service of the client port over one replica."""
+    config = replica.config
+    header = HeaderSource(replica.membership.cluster_id, replica.own_id)
+    header.set_term(replica.node.term)
+    replica.headers.append(header)
+    kv = KvService(
+        replica.store,
+        replica,
+        replica,
+        slices,
+        upkeep,
+        header,
+        max_txn_ops=config.max_txn_ops,
+        max_request_bytes=config.max_request_bytes,
+    )
+    lease = LeaseService(replica.lessor, replica.store, replica, replica, header, clock=clock, random=replica.random)
+    maintenance = MaintenanceService(replica, upkeep, replica, header, quota_bytes=config.quota_bytes)
+    return method_table(
+        {
+            "KV.Range": kv.range,
+            "KV.RangeStream": kv.range_stream,
+            "KV.Put": kv.put,
+            "KV.DeleteRange": kv.delete_range,
+            "KV.Txn": kv.txn,
+            "KV.Compact": kv.compact,
+            "Watch.Watch": WatchService(replica.hub, clock, watches.wake).watch,
+            "Lease.LeaseGrant": lease.grant,
+            "Lease.LeaseRevoke": lease.revoke,
+            "Lease.LeaseKeepAlive": lease.keep_alive,
+            "Lease.LeaseTimeToLive": in_task(spawn, lease.time_to_live),
+            "Lease.LeaseLeases": lease.leases,
+            "Cluster.MemberList": ClusterService(replica.membership, replica, header).member_list,
+            "Maintenance.Status": maintenance.status,
+            "Maintenance.Alarm": maintenance.alarm,
+            "Maintenance.Defragment": in_task(spawn, maintenance.defragment),
+            "Maintenance.Hash": in_task(spawn, maintenance.hash),
+            "Maintenance.HashKV": in_task(spawn, maintenance.hash_kv),
+            "Health.Check": health.check,
+            "Health.List": health.list,
+            "Health.Watch": health.watch,
+        }
+    )
+
+
+def transport_options(config: Config) -> TransportOptions:
+    """The transport's settings as the flags say."""
+    return TransportOptions(
+        max_receive_bytes=config.max_request_bytes + limits.GRPC_OVERHEAD_BYTES,
+        max_concurrent_streams=config.max_concurrent_streams,
+        keepalive_min_time_seconds=config.grpc_keepalive_min_time_seconds,
+        keepalive_interval_seconds=config.grpc_keepalive_interval_seconds,
+        keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
+        reuse_address=True,
+        reuse_port=config.socket_reuse_port,
+    )
+
+
+def client_tls(config: Config) -> ServerTls | None:
+    """The TLS of the client listeners; None when no flag asks for it. Raises TlsConfigError."""
+    cert_file, key_file = config.cert_file, config.key_file
+    urls = (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls)
+    secure = any(url.scheme in ("https", "unixs") for url in urls)
+    if config.auto_tls and not cert_file and secure:
+        hosts = [url.netloc for url in config.listen_client_urls]
+        folder = Path(config.data_dir) / "fixtures" / "client"
+        pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity)
+        cert_file, key_file = pair.cert_file, pair.key_file
+    if not cert_file or not secure:
+        return None
+    return ServerTls(
+        ServerTlsConfig(
+            cert_file=cert_file,
+            key_file=key_file,
+            trusted_ca_file=config.trusted_ca_file,
+            client_cert_auth=config.client_cert_auth,
+            crl_file=config.client_crl_file,
+            allowed_hostnames=config.client_cert_allowed_hostname,
+            allowed_cns=config.client_cert_allowed_cn,
+            cipher_suites=config.cipher_suites,
+            min_version=config.tls_min_version,
+            max_version=config.tls_max_version,
+        )
+    )
+
+
+async def open_metrics_doors(server: Server, config: Config, http: HttpHandler, tls: ServerTls | None) -> None:
+    """Listen on --listen-metrics-urls. Raises OSError, ValueError."""
+    urls = [str(url) for url in config.listen_metrics_urls]
+    if urls:
+        await server.listen(urls, tls=tls, grpc=False, http=http)
+        for url in urls:
+            log.info("serving metrics", address=url)
+
+
+async def open_client_doors(server: Server, config: Config, http: HttpHandler, tls: ServerTls | None) -> None:
+    """Listen on --listen-client-urls and --listen-client-http-urls. Raises OSError, ValueError."""
+    urls = [str(url) for url in config.listen_client_urls]
+    http_urls = [str(url) for url in config.listen_client_http_urls]
+    await server.listen(urls, tls=tls, http=None if http_urls else http)
+    if http_urls:
+        await server.listen(http_urls, tls=tls, grpc=False, http=http)
+    for group, traffic in ((urls, "grpc" if http_urls else "grpc+http"), (http_urls, "http")):
+        for url in group:
+            scheme, _, address = url.partition("://")
+            if scheme in ("https", "unixs"):
+                log.info("serving client traffic securely", traffic=traffic, address=address)
+            else:
+                log.info(
+                    "serving client traffic insecurely; this is strongly discouraged!",
+                    traffic=traffic,
+                    address=address,
+                )

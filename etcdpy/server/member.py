@@ -1,0 +1,327 @@
+"""One member, put together: the only place that knows every room.
+
+open      data directory -> applied state -> raft
+start     raft elects, the member publishes itself, listeners open, duties run
+stop      listeners close, open calls finish, the disk gets what is left
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etcdpy import CLUSTER_VERSION, VERSION
+from etcdpy.apply.alarms import AlarmStore
+from etcdpy.apply.applier import Applier
+from etcdpy.apply.entry_data import EntryEncoder
+from etcdpy.apply.proposal import Proposal
+from etcdpy.errors import EtcdError, NoSpace, Stopped
+from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
+from etcdpy.membership.members import Membership
+from etcdpy.mvcc.history import BackendHistory
+from etcdpy.mvcc.store import Store
+from etcdpy.mvcc.watch import WatchHub
+from etcdpy.proto import membership_pb2
+from etcdpy.raft.node import Config as RaftConfig
+from etcdpy.raft.node import RawNode
+from etcdpy.raft.types import ConfState, HardState
+from etcdpy.server import logs
+from etcdpy.server.bootstrap import found
+from etcdpy.server.node import Node
+from etcdpy.storage.engine import Engine
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from etcdpy.api.header import HeaderSource
+    from etcdpy.apply.proposal import Outcome
+    from etcdpy.proto import raft_pb2
+    from etcdpy.server.config import Config
+    from etcdpy.storage.errors import StorageError
+
+log = logs.get("etcdserver")
+
+
+class _Own(Proposal):
+    """A proposal of the member itself."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, kind: str, request: Message, data: bytes, result: asyncio.Future[Outcome]) -> None:
+        self.kind = kind
+        self.request = request
+        self.data = data
+        self.result = result
+
+    def answer(self, outcome: Outcome) -> None:
+        if not self.result.done():
+            self.result.set_result(outcome)
+
+    def refuse(self, error: EtcdError) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+class Replica:
+    """The member's state and its place in the log: everything but the doors to clients.
+
+    Implements the api room's Proposer, LinearizableReads and MemberState, the node's Observer and the applier's Group.
+    """
+
+    def __init__(self, config: Config, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.engine = engine
+        self._loop = loop
+        self.random = random.Random()
+        backend = engine.state
+        self.membership = Membership(backend)
+        self.alarms = AlarmStore(backend)
+        self.lessor = Lessor(
+            backend,
+            minimum_ttl=minimum_ttl_seconds(config.election_ticks, config.heartbeat_interval_ms),
+            checkpointing=config.feature_gates.enabled("LeaseCheckpoint"),
+            checkpoint_persist=config.feature_gates.enabled("LeaseCheckpointPersist"),
+            retry_seconds=config.request_timeout_seconds,
+        )
+        self.store = Store(backend, self.lessor)
+        self._encoder = EntryEncoder(time.time_ns() // 1_000_000)
+        self.own_id = 0
+        self._open()
+        self.hub = WatchHub(
+            BackendHistory(backend, self.store),
+            cluster_id=self.membership.cluster_id,
+            member_id=self.own_id,
+            random=self.random,
+            progress_interval_seconds=config.watch_progress_notify_interval_seconds,
+            max_request_bytes=config.max_request_bytes,
+        )
+        self.raw = RawNode(
+            RaftConfig(
+                id=self.own_id,
+                storage=engine.log,
+                random=self.random,
+                election_ticks=config.election_ticks,
+                applied=engine.applied_index,
+            )
+        )
+        self.applier = Applier(
+            self.store,
+            self.lessor,
+            self.membership,
+            self.alarms,
+            self,
+            now=loop.time,
+            compaction_scheduled=lambda: self.on_compaction(),
+            applied_index=engine.applied_index,
+        )
+        self.applier.restore()
+        self.node = Node(
+            loop,
+            self.raw,
+            engine,
+            self.applier,
+            self,
+            max_request_bytes=config.max_request_bytes,
+            request_timeout_seconds=config.request_timeout_seconds,
+        )
+        self.encode = self._encoder.encode
+        self.propose = self.node.propose
+        self.when_linearizable = self.node.when_linearizable
+        self.headers: list[HeaderSource] = []
+        self.on_compaction: Any = lambda: None
+        self.on_changes: Any = lambda: None
+        self.on_storage_failure: Any = lambda _error: None
+
+    # --- start ---
+
+    def _open(self) -> None:
+        """Read the applied state, or found the cluster."""
+        config, engine = self.config, self.engine
+        self.membership.restore()
+        founding = found(config.name, config.initial_peer_urls(), config.initial_cluster_token)
+        self.own_id = self.membership.own_id or founding.own_id
+        if not self.membership.cluster_id:
+            self.membership.found(founding.cluster_id, self.own_id)
+        if engine.is_new:
+            entries = founding.entries()
+            engine.bootstrap(ConfState(), HardState(term=1, vote=0, commit=len(entries)), entries)
+        self.alarms.restore()
+        self.lessor.restore()
+        began = time.monotonic()
+        for count in self.store.restore_steps():
+            if time.monotonic() - began > 1:
+                log.info("restoring keys", records=count)
+                began = time.monotonic()
+        for key, lease in self.store.leased_keys():
+            if self.lessor.exists(lease):
+                self.lessor.attach(lease, key)
+        self.store.changes = []
+        logs.get("mvcc").info("kvstore restored", **{"current-rev": self.store.current_revision})
+
+    def begin(self) -> None:
+        """Take part in raft. A member that is the only voter need not wait for anybody before it stands."""
+        self.node.drive()
+        if len(self.membership.members) == 1:
+            self.raw.campaign()
+            self.node.drive()
+
+    async def publish(self) -> None:
+        """Tell the cluster this member's name and client URLs, and a cluster without a version its version."""
+        attributes = membership_pb2.Attributes(
+            name=self.config.name, client_urls=[str(url) for url in self.config.advertise_client_urls]
+        )
+        request = membership_pb2.ClusterMemberAttrSetRequest(member_ID=self.own_id, member_attributes=attributes)
+        await self.run("cluster_member_attr_set", request)
+        log.info(
+            "published local member to cluster through raft",
+            **{
+                "local-member-id": f"{self.own_id:x}",
+                "local-member-attributes": {"name": attributes.name, "client-urls": list(attributes.client_urls)},
+                "cluster-id": f"{self.membership.cluster_id:x}",
+            },
+        )
+        if not self.membership.version:
+            log.info("setting up initial cluster version using v3 API", **{"cluster-version": CLUSTER_VERSION[:3]})
+            await self.run("cluster_version_set", membership_pb2.ClusterVersionSetRequest(ver=CLUSTER_VERSION))
+            log.info("cluster version is updated", **{"cluster-version": CLUSTER_VERSION[:3]})
+
+    # --- Proposer ---
+
+    async def run(self, kind: str, request: Message) -> Outcome:
+        """Propose a request of the member's own and wait for what it gave. Raises EtcdError."""
+        result: asyncio.Future[Outcome] = self._loop.create_future()
+        self.propose(_Own(kind, request, self.encode(kind, request.SerializeToString()), result))
+        return await result
+
+    # --- LinearizableReads ---
+
+    @property
+    def reads_are_current(self) -> bool:
+        """See Node."""
+        return self.raw.read_index_now() is not None
+
+    async def wait_linearizable(self) -> None:
+        """Return once the applied state holds all that was acknowledged before now. Raises EtcdError."""
+        if self.reads_are_current:
+            return
+        reached: asyncio.Future[None] = self._loop.create_future()
+
+        def ready(error: EtcdError | None) -> None:
+            if reached.done():
+                return
+            if error is None:
+                reached.set_result(None)
+            else:
+                reached.set_exception(error)
+
+        self.when_linearizable(ready)
+        await reached
+
+    # --- MemberState ---
+
+    @property
+    def leader(self) -> int:
+        """The leader's id, 0 when there is none."""
+        return self.raw.leader
+
+    @property
+    def committed_index(self) -> int:
+        """The commit index."""
+        return self.raw.committed
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry applied."""
+        return self.applier.applied_index
+
+    @property
+    def is_learner(self) -> bool:
+        """Whether this member has no vote."""
+        own = self.membership.get(self.own_id)
+        return own is not None and own.is_learner
+
+    @property
+    def db_size_bytes(self) -> int:
+        """See Store.size_total."""
+        return self.store.size_total
+
+    @property
+    def db_size_in_use_bytes(self) -> int:
+        """See Store.bytes_in_use."""
+        return self.store.bytes_in_use
+
+    @property
+    def revision(self) -> int:
+        """The store's current revision."""
+        return self.store.current_revision
+
+    def active_alarms(self) -> list[Any]:
+        """Every alarm of every member."""
+        return self.alarms.get()
+
+    # --- Group ---
+
+    def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
+        """See Group."""
+        self.engine.set_conf_state(self.raw.apply_conf_change(change))
+
+    # --- Observer ---
+
+    def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
+        """See Observer: leases are kept by whoever leads; headers show the term."""
+        self.hub.raft_term = term
+        for header in self.headers:
+            header.set_term(term)
+        if is_self and not self.lessor.is_primary:
+            self.lessor.promote(self._loop.time(), self.config.election_timeout_ms / 1000)
+        elif not is_self and self.lessor.is_primary:
+            self.lessor.demote()
+        if leader:
+            logs.get("raft").info(f"raft.node: {self.own_id:x} elected leader {leader:x} at term {term}")
+        else:
+            logs.get("raft").info(f"raft.node: {self.own_id:x} has no leader at term {term}")
+
+    def entries_applied(self) -> None:
+        """See Observer."""
+        changes = self.store.changes
+        if changes:
+            self.store.changes = []
+            self.hub.notify(changes)
+            if self.hub.has_work:
+                self.on_changes()
+
+    def storage_failed(self, error: StorageError) -> None:
+        """See Observer. Reads go on from what is there; nothing is acknowledged any more."""
+        log.error("the disk refused a write; this member serves reads only until it is restarted", error=str(error))
+        self.node.refuse_all(NoSpace if "No space left" in str(error) else Stopped)
+        self.on_storage_failure(error)
+
+
+def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:
+    """Open the data directory and what is in it. Raises StorageError."""
+    data_dir = Path(config.data_dir)
+    engine = Engine.open(
+        data_dir,
+        wal_dir=Path(config.wal_dir) if config.wal_dir else None,
+        snapshot_count=config.snapshot_count,
+        catchup_entries=config.snapshot_catchup_entries,
+        unsafe_no_fsync=config.unsafe_no_fsync,
+    )
+    try:
+        replica = Replica(config, engine, loop)
+    except BaseException:
+        engine.close()
+        raise
+    log.info(
+        "starting etcd server",
+        **{
+            "local-member-id": f"{replica.own_id:x}",
+            "local-server-version": VERSION,
+            "cluster-id": f"{replica.membership.cluster_id:x}",
+            "cluster-version": replica.membership.version or "to_be_decided",
+        },
+    )
+    return replica

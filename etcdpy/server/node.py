@@ -1,0 +1,298 @@
+"""The ready loop: takes proposals in, drives Raft and the disk, applies what is committed.
+
+    propose -> [waiting] -> raft -> ready -+-> disk thread: one synced write a batch
+                                           +-> apply, meanwhile, what the last batch committed -> answers, watchers
+
+Everything here runs on the core loop; only a disk job runs elsewhere. At most one job is under way. What arrives while
+it runs waits and becomes the next batch, so a loaded member batches by itself and an idle one answers at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from etcdpy import limits
+from etcdpy.errors import NoLeader, RequestTooLarge, Timeout, TooManyRequests
+from etcdpy.raft.entry import Entry
+from etcdpy.raft.errors import ProposalDropped
+from etcdpy.raft.types import Role
+from etcdpy.server import logs
+from etcdpy.server.reads import ReadQueue
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from etcdpy.apply.applier import Applier
+    from etcdpy.apply.proposal import Proposal
+    from etcdpy.errors import EtcdError
+    from etcdpy.raft.node import RawNode
+    from etcdpy.raft.types import Ready
+    from etcdpy.storage.engine import Engine
+    from etcdpy.storage.job import DiskJob
+
+    ReadWaiter = Callable[[EtcdError | None], None]
+
+log = logs.get("server")
+
+
+class Observer(Protocol):
+    """Who is told what the node goes through: the composition root."""
+
+    def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
+        """`leader` is 0 when there is none."""
+        ...
+
+    def entries_applied(self) -> None:
+        """Entries were applied; the store's changes wait for the watchers."""
+        ...
+
+    def storage_failed(self, error: Exception) -> None:
+        """The disk refused a write. Nothing of it was acknowledged, and nothing will be."""
+        ...
+
+
+class Node:
+    """One member's replicated log and what applying it gives. All methods belong to the core loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        raw: RawNode,
+        engine: Engine,
+        applier: Applier,
+        observer: Observer,
+        *,
+        max_request_bytes: int,
+        request_timeout_seconds: float,
+    ) -> None:
+        self._loop = loop
+        self._raw = raw
+        self._engine = engine
+        self._applier = applier
+        self._observer = observer
+        self._max_request_bytes = max_request_bytes
+        self._request_timeout_seconds = request_timeout_seconds
+        self._waiting: deque[Proposal] = deque()
+        self._in_flight: deque[tuple[float, list[Entry]]] = deque()
+        self._scheduled = False
+        self._persisting: Ready | None = None
+        """The Ready whose disk job is under way."""
+        self._persisting_since = 0.0
+        self._to_apply: deque[Entry] = deque()
+        self.reads = ReadQueue(raw, retry_seconds=limits.READ_INDEX_RETRY_SECONDS)
+        self._refusal: type[EtcdError] | None = None
+        self.leader = 0
+        self.term = 0
+        self.leads = False
+        self.proposals_failed = 0
+        self.leader_changes = 0
+
+    # --- proposals ---
+
+    def propose(self, proposal: Proposal) -> None:
+        """Take a proposal in; its `answer` or `refuse` is called later."""
+        if self._refusal is not None:
+            proposal.refuse(self._refusal())
+        elif len(proposal.data) > self._max_request_bytes:
+            proposal.refuse(RequestTooLarge())
+        elif len(self._to_apply) > limits.MAX_APPLY_LAG_ENTRIES:
+            proposal.refuse(TooManyRequests())
+        else:
+            self._waiting.append(proposal)
+            self._schedule()
+
+    @property
+    def proposals_pending(self) -> int:
+        """Proposals taken in and not yet applied."""
+        return len(self._waiting) + sum(len(entries) for _, entries in self._in_flight)
+
+    def refuse_all(self, error: type[EtcdError]) -> None:
+        """From now on every proposal is refused with `error`, those under way included."""
+        self._refusal = error
+        self._give_up_waiting(error)
+        while self._in_flight:
+            self._refuse_entries(self._in_flight.popleft()[1], error)
+        self.reads.fail(error)
+
+    def accept_again(self) -> None:
+        """Undo `refuse_all` for proposals to come."""
+        self._refusal = None
+
+    # --- linearizable reads ---
+
+    @property
+    def reads_are_current(self) -> bool:
+        """Whether the applied state holds every acknowledged write right now, with nobody to ask.
+
+        So it is for a leader that is a quorum by itself: it answers a write only after it has applied it.
+        """
+        return self._raw.read_index_now() is not None
+
+    def when_linearizable(self, ready: ReadWaiter) -> None:
+        """Call `ready(None)` once the applied state holds all that was acknowledged before now (Raft paper section 8).
+
+        Or call it with the error: Timeout when no leader confirms in time, Stopped when the member ends.
+        """
+        if self.reads_are_current:
+            ready(None)
+            return
+        if self._refusal is not None:
+            ready(self._refusal())
+            return
+        self.reads.add(self._loop.time() + self._request_timeout_seconds, ready)
+        self._schedule()
+
+    # --- the loop ---
+
+    def tick(self) -> None:
+        """One tick of Raft's clock has passed."""
+        self._raw.tick()
+        self._expire(self._loop.time())
+        self.drive()
+
+    def drive(self) -> None:
+        """Do all that Raft is ready for. While a disk job runs only reads and messages wait for nothing."""
+        if self._persisting is not None:
+            return
+        raw = self._raw
+        if self._waiting:
+            self._propose_waiting()
+        if self.reads.wants_confirmation:
+            self.reads.ask(self._loop.time())
+        while raw.has_ready():
+            ready = raw.ready()
+            if ready.soft_state is not None or ready.hard_state is not None:
+                self._note_state(ready)
+            if ready.read_states:
+                self.reads.note(ready.read_states, self._applier.applied_index)
+            if ready.entries or ready.must_sync:
+                if not self._persist(ready):
+                    return
+            elif ready.hard_state is not None:
+                self._engine.note_hard_state(ready.hard_state)
+            self._take_over(ready)
+            raw.advance(ready)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self.drive()
+
+    def _propose_waiting(self) -> None:
+        waiting = self._waiting
+        if len(waiting) <= limits.MAX_BATCH_PROPOSALS:
+            entries = [Entry(proposal.data, proposal) for proposal in waiting]
+            waiting.clear()
+        else:
+            entries = [Entry((each := waiting.popleft()).data, each) for _ in range(limits.MAX_BATCH_PROPOSALS)]
+            self._schedule()
+        try:
+            self._raw.propose(entries)
+        except ProposalDropped:
+            error = NoLeader if not self.leader else TooManyRequests
+            self._refuse_entries(entries, error)
+            return
+        self._in_flight.append((self._loop.time() + self._request_timeout_seconds, entries))
+
+    def _persist(self, ready: Ready) -> bool:
+        """Make a Ready durable. True when it already is; False when a disk job has been started or has failed."""
+        job = self._engine.take_job(ready.hard_state, ready.entries, must_sync=ready.must_sync)
+        if self._engine.submit(job, self._persisted, self._loop):
+            if job.error is None:
+                return True
+            self._observer.storage_failed(job.error)
+            return False
+        self._persisting = ready
+        self._persisting_since = self._loop.time()
+        # What was committed before runs beside the disk: it is durable already.
+        self._take_over(ready)
+        return False
+
+    def _persisted(self, job: DiskJob) -> None:
+        ready = self._persisting
+        assert ready is not None, "a disk job ended that nobody started"
+        if job.error is not None:
+            self._observer.storage_failed(job.error)
+            return
+        self._persisting = None
+        self._raw.advance(ready)
+        self.drive()
+
+    # --- applying ---
+
+    def _take_over(self, ready: Ready) -> None:
+        if ready.committed:
+            idle = not self._to_apply
+            self._to_apply.extend(ready.committed)
+            if idle:
+                self._apply_slice()
+            # Raft must know its new members before it goes on, so what changes them is not left for a later slice.
+            while self._to_apply and any(entry.type for entry in ready.committed):
+                self._apply_slice()
+
+    def _apply_slice(self) -> None:
+        """Apply what is committed, but let go of the loop before long: heartbeats and other clients wait."""
+        applier, queue = self._applier, self._to_apply
+        deadline = time.monotonic() + limits.MAX_APPLY_SECONDS
+        while queue:
+            for entry in [queue.popleft() for _ in range(min(len(queue), 32))]:
+                applier.apply(entry)
+            if time.monotonic() > deadline:
+                break
+        if queue:
+            self._loop.call_soon(self._apply_slice)
+        applied = applier.applied_index
+        self._engine.set_applied(applied, applier.applied_term)
+        in_flight = self._in_flight
+        while in_flight and in_flight[0][1][-1].index <= applied:
+            in_flight.popleft()
+        self._observer.entries_applied()
+        self.reads.serve(applied)
+
+    # --- what goes wrong ---
+
+    def _note_state(self, ready: Ready) -> None:
+        """Tell the observer when the leader or the term changed."""
+        if ready.hard_state is not None:
+            term = ready.hard_state.term
+        else:
+            term = self.term
+        leader, leads = self.leader, self.leads
+        if ready.soft_state is not None:
+            leader, leads = ready.soft_state.leader, ready.soft_state.role is Role.LEADER
+        if (term, leader, leads) == (self.term, self.leader, self.leads):
+            return
+        if leader != self.leader and leader:
+            self.leader_changes += 1
+        self.term, self.leader, self.leads = term, leader, leads
+        self._observer.leadership_changed(leader, term, is_self=leads)
+
+    def _expire(self, now: float) -> None:
+        """Give up what has waited longer than the request timeout; it may still be committed later."""
+        in_flight = self._in_flight
+        while in_flight and in_flight[0][0] <= now:
+            self._refuse_entries(in_flight.popleft()[1], Timeout)
+        if self._persisting is not None and now - self._persisting_since > self._request_timeout_seconds:
+            self._give_up_waiting(Timeout)
+        self.reads.expire(now)
+
+    def _give_up_waiting(self, error: type[EtcdError]) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        self.proposals_failed += len(waiting)
+        for proposal in waiting:
+            proposal.refuse(error())
+
+    def _refuse_entries(self, entries: list[Entry], error: type[EtcdError]) -> None:
+        applied = self._applier.applied_index
+        for entry in entries:
+            proposal = entry.proposal
+            if proposal is not None and not 0 < entry.index <= applied:
+                self.proposals_failed += 1
+                proposal.refuse(error())  # type: ignore[attr-defined]
