@@ -1,0 +1,198 @@
+"""The door's contract: what a Ready holds, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from etcdpy.proto import raft_pb2
+from etcdpy.raft import node as node_module
+from etcdpy.raft.entry import Entry
+from etcdpy.raft.errors import ConfChangeRefused, InvalidMessage, LocalMessage, MessageNotSupported, ProposalDropped
+from etcdpy.raft.types import ConfState, HardState, Role
+from tests.support.raft_network import MemoryLog, Network, message
+
+
+def single() -> Network:
+    network = Network([1])
+    network.members[1].node.campaign()
+    network.work(1)
+    assert network.members[1].node.is_leader
+    return network
+
+
+def test_a_single_voter_leads_at_once_when_its_timeout_fires() -> None:
+    network = Network([1])
+    node = network.members[1].node
+    for _ in range(20):
+        node.tick()
+        network.work(1)
+    assert node.status().role is Role.LEADER
+    assert node.status().term == 1
+
+
+def test_committed_entries_are_the_proposed_objects() -> None:
+    network = single()
+    proposals = [Entry(b"x", number) for number in range(200)]
+    network.members[1].node.propose(proposals)
+    network.work(1)
+    applied = network.members[1].applied[1:]
+    assert len(applied) == 200
+    assert all(entry is proposal for entry, proposal in zip(applied, proposals, strict=True))
+
+
+def test_nothing_to_do_is_no_ready() -> None:
+    network = single()
+    node = network.members[1].node
+    assert not node.has_ready()
+    node.tick()
+    assert not node.has_ready()
+    node.propose([])
+    assert not node.has_ready()
+
+
+def test_one_ready_at_a_time() -> None:
+    network = single()
+    node = network.members[1].node
+    node.propose([Entry(b"a")])
+    ready = node.ready()
+    node.propose([Entry(b"b")])
+    assert not node.has_ready()
+    with pytest.raises(AssertionError):
+        node.ready()
+    with pytest.raises(AssertionError):
+        node.advance(ready._replace(entries=[]))
+
+
+def test_committed_bytes_per_ready_are_bounded() -> None:
+    log = MemoryLog(ConfState((1,)))
+    network = Network(())
+    member = network.add(1, ConfState((1,)), log)
+    member.node = node_module.RawNode(
+        node_module.Config(id=1, storage=log, random=__import__("random").Random(1), max_committed_bytes=250)
+    )
+    member.node.campaign()
+    network.work(1)
+    member.node.propose([Entry(b"x" * 100) for _ in range(5)])
+    counts = []
+    while member.node.has_ready():
+        counts.append(len(network.take_ready(1).committed))
+        network.persist(1)
+        network.finish(1)
+    assert counts == [0, 2, 2, 1]
+
+
+def test_uncommitted_bytes_are_bounded_by_dropping() -> None:
+    network = Network([1, 2])
+    member = network.members[1]
+    log = member.log
+    member.node = node_module.RawNode(
+        node_module.Config(id=1, storage=log, random=__import__("random").Random(1), max_uncommitted_bytes=250)
+    )
+    member.node.campaign()
+    network.settle()
+    network.cut = lambda _message: True
+    member.node.propose([Entry(b"x" * 200)])
+    with pytest.raises(ProposalDropped):
+        member.node.propose([Entry(b"x" * 51)])
+    member.node.propose([Entry(b"x" * 50)])
+
+
+def test_a_restart_hands_out_what_was_not_applied() -> None:
+    network = single()
+    network.members[1].node.propose([Entry(b"a"), Entry(b"b"), Entry(b"c")])
+    network.work(1)
+    log = network.members[1].log
+    log.hard_state = HardState(1, 1, 3)
+    again = node_module.RawNode(node_module.Config(id=1, storage=log, random=__import__("random").Random(1), applied=2))
+    assert [entry.data for entry in again.ready().committed] == [b"b"], "3 is the stored commit index"
+
+
+def test_applied_may_be_ahead_of_the_stored_commit_index() -> None:
+    """The commit index is not synced; the applied state's index proves what was committed."""
+    network = single()
+    network.members[1].node.propose([Entry(b"a"), Entry(b"b")])
+    network.work(1)
+    log = network.members[1].log
+    log.hard_state = HardState(1, 1, 0)
+    again = node_module.RawNode(node_module.Config(id=1, storage=log, random=__import__("random").Random(1), applied=3))
+    assert again.status().committed == 3
+    assert not again.ready().committed
+
+
+def test_reading_at_once_needs_a_commit_in_the_term() -> None:
+    network = Network([1])
+    node = network.members[1].node
+    assert node.read_index_now() is None
+    node.campaign()
+    network.take_ready(1)
+    network.persist(1)
+    network.finish(1)
+    assert node.is_leader
+    assert node.read_index_now() is None, "the first entry of the term is not committed yet"
+    network.work(1)
+    assert node.read_index_now() == 1
+    assert Network([1, 2]).members[1].node.read_index_now() is None
+
+
+def test_membership_changes_only_at_the_leader() -> None:
+    network = Network([1, 2])
+    change = raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddNode, node_id=3)
+    with pytest.raises(ConfChangeRefused, match="not the leader"):
+        network.members[2].node.propose_conf_change(change)
+
+
+def test_an_impossible_change_is_refused_before_it_is_logged() -> None:
+    network = single()
+    change = raft_pb2.ConfChangeV2(changes=[raft_pb2.ConfChangeSingle(type=raft_pb2.ConfChangeRemoveNode, node_id=1)])
+    with pytest.raises(ConfChangeRefused, match="last voter"):
+        network.members[1].node.propose_conf_change(change)
+    assert not network.members[1].node.has_ready()
+
+
+def test_v2_changes_are_applied() -> None:
+    network = single()
+    change = raft_pb2.ConfChangeV2(
+        changes=[raft_pb2.ConfChangeSingle(type=raft_pb2.ConfChangeAddLearnerNode, node_id=5)]
+    )
+    entry = network.members[1].node.propose_conf_change(change, proposal="who asked")
+    assert entry.proposal == "who asked"
+    network.work(1)
+    assert network.members[1].node.conf_state() == ConfState((1,), (5,))
+
+
+@pytest.mark.parametrize("kind", [raft_pb2.MsgHup, raft_pb2.MsgBeat, raft_pb2.MsgCheckQuorum, raft_pb2.MsgStorageApply])
+def test_local_messages_do_not_come_from_the_network(kind: int) -> None:
+    with pytest.raises(LocalMessage):
+        single().members[1].node.step(message(kind, source=2, term=1))
+
+
+@pytest.mark.parametrize("kind", [raft_pb2.MsgSnap, raft_pb2.MsgPreVote, raft_pb2.MsgTimeoutNow])
+def test_what_is_not_built_says_so(kind: int) -> None:
+    with pytest.raises(MessageNotSupported):
+        single().members[1].node.step(message(kind, source=2, term=1))
+
+
+def test_messages_from_nobody_or_oneself_are_refused() -> None:
+    node = single().members[1].node
+    for source in (0, 1):
+        with pytest.raises(InvalidMessage):
+            node.step(message(raft_pb2.MsgHeartbeat, source=source, term=9))
+    with pytest.raises(InvalidMessage, match="without a term"):
+        node.step(message(raft_pb2.MsgHeartbeat, source=2))
+    assert node.term == 1
+
+
+def test_an_unreachable_follower_is_probed_again() -> None:
+    network = Network([1, 2, 3])
+    leader = network.members[1].node
+    leader.campaign()
+    network.settle()
+    network.cut = lambda carried: carried.to == 2
+    for data in (b"a", b"b", b"c"):
+        leader.propose([Entry(data)])
+        network.settle()
+    network.cut = lambda _carried: False
+    leader.report_unreachable(2)
+    leader.tick()
+    network.settle()
+    assert [entry.data for entry in network.members[2].applied] == [b"", b"a", b"b", b"c"]
