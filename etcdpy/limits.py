@@ -373,3 +373,11 @@ DRAIN_SECONDS: Final = 1.0
 
 MEMORY_TRIM_SECONDS: Final = 5.0
 """How often resident pages of mapped tables are looked at."""
+
+# --- server: loop lag ---
+
+LOOP_LAG_INTERVAL_SECONDS: Final = 0.01
+"""How often the loop is asked how late it is: the longest stall that may happen unseen."""
+
+LOOP_STALL_LOGGED_SECONDS: Final = 0.1
+"""A stall beyond this is logged: a heartbeat interval, so followers notice it too."""
