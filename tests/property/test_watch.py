@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etcdpy.mvcc import watch_catchup, watch_delivery, watch_events, watch_window
 from etcdpy.proto import kv_pb2, rpc_pb2
 from tests.support.watch import MemoryHistory, MemoryOutbox, Watched, create
 
@@ -213,13 +215,43 @@ class World:
         assert hub.watchers == sum(len(stream.watchers) for stream, _ in self.streams)
         for stream, _ in self.streams:
             stream.close()
+            assert not stream.progress
+            assert not stream.parked
         assert (hub.watchers, hub.streams, len(hub.groups)) == (0, 0, 0)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(_step, max_size=60))
-def test_every_watcher_sees_every_change_once_in_order(steps: list[tuple[Any, ...]]) -> None:
+def play(steps: list[tuple[Any, ...]]) -> None:
     world = World()
     for step in steps:
         world.step(*step)
     world.finish()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_step, max_size=60))
+def test_every_watcher_sees_every_change_once_in_order(steps: list[tuple[Any, ...]]) -> None:
+    play(steps)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_step, max_size=60))
+def test_the_same_with_every_bound_within_reach(steps: list[tuple[Any, ...]]) -> None:
+    """Responses, slices and windows of a few events each, so that all of them end in the middle of something."""
+    with (
+        patch.multiple(watch_events, WATCH_RESPONSE_BYTES_MAX=130, WATCH_RESPONSE_REVISIONS_MAX=4),
+        patch.multiple(
+            watch_window,
+            WATCH_RESPONSE_BYTES_MAX=200,
+            WATCH_RESPONSE_REVISIONS_MAX=5,
+            WATCH_HISTORY_EVENTS_TARGET=4,
+            WATCH_WINDOW_KEPT_BYTES_MAX=150,
+        ),
+        patch.multiple(watch_delivery, WATCH_NOTIFY_COPIED_BYTES_MAX=400),
+        patch.multiple(
+            watch_catchup,
+            WATCH_SLICE_WATCHERS_MAX=3,
+            WATCH_SLICE_SENT_BYTES_MAX=150,
+            WATCH_SLICE_PREVIOUS_READS_MAX=2,
+        ),
+    ):
+        play(steps)

@@ -111,9 +111,12 @@ def test_expiry_and_renewal() -> None:
     lessor.grant(1, 10, 0.0)
     lessor.grant(2, 5, 0.0)
     assert lessor.leases() == [2, 1]
+    # 4.99 + 5 is 9.99: a lease ends at its expiry, not after it.
     assert lessor.expired(4.99, 10) == []
     assert lessor.renew(2, 4.99) == 5
     assert lessor.expired(5.0, 10) == []
+    with pytest.raises(LeaseExpiring):
+        lessor.renew(2, 9.99)
     assert lessor.expired(9.99, 10) == [2]
     assert lessor.expired(10.0, 10) == [1]
     assert lessor.renewed_total == 1
@@ -209,7 +212,12 @@ def test_a_new_leader_extends_and_an_old_one_forgets() -> None:
     lessor.when_gone(1, lambda: told.append(1))
     lessor.demote()
     assert told == [1]
+    lessor.grant(-3, 50, 0.0)
+    lessor.grant(2, 5, 0.0)
+    assert lessor.leases() == [-3, 1, 2], "no expiry on a follower, so ids decide"
     assert lessor.expired(1000.0, 10) == []
+    lessor.revoke(2)
+    lessor.revoke(-3)
     lessor.promote(2000.0, 1.0)
     assert lessor.expired(2006.0, 10) == [1]
 
@@ -258,6 +266,7 @@ def test_checkpoints() -> None:
     lessor.apply_checkpoint(1, 0, 1001.0)
     assert lessor.renew(1, 1001.0) == 1000
     assert lessor.time_to_live(1, 1001.0, keys=False).ttl == 1000
+    assert lessor.checkpoints_due(1301.0) == [(1, 700)]
     lessor.apply_checkpoint(77, 5, 1001.0)
 
 

@@ -60,6 +60,18 @@ def test_it_waits_until_the_outbox_has_drained_well() -> None:
     assert len(outbox.messages) == before - 3, "over the resume mark nothing is added"
 
 
+def test_a_start_that_is_reached_with_a_full_outbox() -> None:
+    watched = slow()
+    stream, outbox = watched.open()
+    stream.create(create(b"a", start_revision=3))
+    outbox.buffered_bytes += 2000
+    watched.write_batch([[(b"a", b"2")], [(b"a", b"3")], [(b"a", b"4")]])
+    assert watched.hub.slow_watchers == 1
+    outbox.take()
+    watched.settle()
+    assert revisions(outbox) == [3, 4]
+
+
 def test_a_parked_watcher_that_is_overtaken_by_a_compaction_is_told() -> None:
     watched = slow()
     stream, outbox = watched.open()
