@@ -381,3 +381,6 @@ LOOP_LAG_INTERVAL_SECONDS: Final = 0.01
 
 LOOP_STALL_LOGGED_SECONDS: Final = 0.1
 """A stall beyond this is logged: a heartbeat interval, so followers notice it too."""
+
+APPLY_CHUNK_ENTRIES: Final = 32
+"""Entries applied between two looks at the clock."""

@@ -97,7 +97,8 @@ def steps(store: Store, batch_limit: int) -> Generator[int, None, None]:
         store.backend.put(FINISHED_COMPACTION, task.revision.to_bytes(8, "big"))
         compactions.garbage.clear()
         compactions.queue.popleft()
-        yield 0
+        if compactions.queue:
+            yield 0
 
 
 def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, None, None]:

@@ -11,8 +11,8 @@ compaction takes away what it has yet to read.
 from __future__ import annotations
 
 from heapq import merge
-from itertools import islice
-from operator import attrgetter
+from itertools import count, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from etcdpy.limits import (
@@ -22,13 +22,13 @@ from etcdpy.limits import (
     SORT_RUN_ROWS_MAX,
 )
 from etcdpy.mvcc.record import put_record, repeated_field, value_of, varint, without_value
-from etcdpy.mvcc.revision import SUB_BITS, disk_key
+from etcdpy.mvcc.revision import SUB_BITS, disk_key, disk_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from etcdpy.backend import Backend
-    from etcdpy.mvcc.index import KeyState
+    from etcdpy.mvcc.index import Row
     from etcdpy.mvcc.store import Store
 
 ORDER_NONE: Final = 0
@@ -47,8 +47,8 @@ _POINT_READ_WORK: Final = 4
 _FEW_RECORDS: Final = 16
 """Below this many records a scan is not worth its setup."""
 
-_SCAN_SPARSENESS_MAX: Final = 6
-"""A scan pays when at least one record in six on its way is wanted."""
+_SCAN_SPARSENESS_MAX: Final = 4
+"""A scan pays when at least one record in four on its way is wanted."""
 
 _RUN_GAP_MAX: Final = 32
 """Two wanted revisions further apart than this do not belong to one scan."""
@@ -92,21 +92,13 @@ class RangeResult(NamedTuple):
     revision: int
 
 
-class Row(NamedTuple):
-    """A key that a range selected, before its record is read."""
-
-    key: bytes
-    mod: int
-    create: int
-    version: int
-
-
 _Item = TypeVar("_Item")
+# The places of a row's fields: (key, packed revision, create, version)
 _SORT_FIELDS: Final[dict[int, Callable[[Row], Any]]] = {
-    BY_KEY: attrgetter("key"),
-    BY_VERSION: attrgetter("version"),
-    BY_CREATE: attrgetter("create"),
-    BY_MOD: attrgetter("mod"),
+    BY_KEY: itemgetter(0),
+    BY_MOD: itemgetter(1),
+    BY_CREATE: itemgetter(2),
+    BY_VERSION: itemgetter(3),
 }
 
 
@@ -148,27 +140,30 @@ def _single(store: Store, key: bytes, main: int, header: int, options: RangeOpti
     state = store.index.current(key) if main == store.current_revision else store.index.at(key, main)
     if state is None:
         return RangeResult([], 0, False, header)
-    if options.count_only or (options.filters and not _passes(state, options)):
+    row = (key, *state)
+    if options.count_only or (options.filters and not _passes(row, options)):
         return RangeResult([], 1, False, header)
     if options.keys_only and options.sort_target != BY_VALUE:
-        return RangeResult([_bare_record(Row(key, *state))], 1, False, header)
+        return RangeResult([_bare_record(row)], 1, False, header)
     record = store.record(state.mod)
     return RangeResult([without_value(record) if options.keys_only else record], 1, False, header)
 
 
-def _passes(state: KeyState | Row, options: RangeOptions) -> bool:
-    mod = state.mod >> SUB_BITS
+def _passes(row: Row, options: RangeOptions) -> bool:
+    _, packed, create, _ = row
+    mod = packed >> SUB_BITS
     return not (
         (options.min_mod_revision and mod < options.min_mod_revision)
         or (options.max_mod_revision and mod > options.max_mod_revision)
-        or (options.min_create_revision and state.create < options.min_create_revision)
-        or (options.max_create_revision and state.create > options.max_create_revision)
+        or (options.min_create_revision and create < options.min_create_revision)
+        or (options.max_create_revision and create > options.max_create_revision)
     )
 
 
 def _bare_record(row: Row) -> bytes:
     """What keys_only answers, from the index: no value, and no lease, since only the record knows it (as etcd 3.7)."""
-    return put_record(row.key, row.create, row.mod >> SUB_BITS, row.version, b"", 0)
+    key, packed, create, version = row
+    return put_record(key, create, packed >> SUB_BITS, version, b"", 0)
 
 
 class _Walk:
@@ -236,7 +231,7 @@ class _Walk:
         wanted = limit or self._unlimited
         while cursor is not None and len(mods) <= wanted:
             found, cursor = self._past_slice(cursor)
-            mods += [row.mod for row in found]
+            mods += [row[1] for row in found]
             if self.count >= 0 and len(mods) >= min(self.count, wanted):
                 break
             if cursor is not None:
@@ -254,7 +249,10 @@ class _Walk:
         self._count_at_once()
         options, limit = self.options, max(self.options.limit, 0)
         filters = options.filters
-        stop = limit + 1 if limit and self.natural_order else 0
+        # Quirk kept: with order NONE etcd cuts before it sorts by another target, so that the result is the first keys,
+        # sorted, and not the first of all in that order. With a filter it sorts first.
+        cut_first = options.sort_order == ORDER_NONE and not filters
+        stop = limit + 1 if limit and (self.natural_order or cut_first) else 0
         rows: list[Row] = []
         walked = 0
         cursor: bytes | None = self._last_page(limit) if not filters else self.key
@@ -263,6 +261,7 @@ class _Walk:
             walked += len(found)
             rows += [row for row in found if _passes(row, options)] if filters else found
             if stop and len(rows) >= stop:
+                del rows[stop:]
                 break
             if cursor is not None:
                 yield
@@ -277,7 +276,7 @@ class _Walk:
         if more:
             del rows[limit:]
         if not options.keys_only:
-            mods = [row.mod for row in rows]
+            mods = [row[1] for row in rows]
             return (yield from record_steps(self.store.backend, mods, self.store.record_count)), more
         records: list[bytes] = []
         for start in range(0, len(rows), RANGE_SLICE_KEYS_MAX):
@@ -296,7 +295,7 @@ class _Walk:
         return self.key
 
     def _by_value_steps(self, rows: list[Row], limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
-        mods = [row.mod for row in rows]
+        mods = [row[1] for row in rows]
         records = yield from record_steps(self.store.backend, mods, self.store.record_count)
         reverse = self.options.sort_order == ORDER_DESCEND
         records = yield from _sorted_steps(records, value_of, reverse, limit)
@@ -313,18 +312,15 @@ class _Walk:
             return self._past_slice(cursor)
         low, high = self.index.span(cursor, self.end)
         stop = min(low + RANGE_SLICE_KEYS_MAX, high)
-        current = self.index.current
         keys = self.index.live[low:stop]
-        rows = [Row(key, *current(key)) for key in keys]  # type: ignore[misc]
-        return rows, None if stop == high else keys[-1] + b"\0"
+        return self.index.rows(keys), None if stop == high else keys[-1] + b"\0"
 
     def _past_slice(self, cursor: bytes) -> tuple[list[Row], bytes | None]:
         """The same at a revision before the current one, where keys that are gone by now count too."""
         if self.end is not None and self.end <= cursor:
             return [], None
         keys = list(islice(self.index.walk(cursor, self.end), RANGE_SLICE_KEYS_MAX))
-        at, main = self.index.at, self.main
-        rows = [Row(key, *state) for key in keys if (state := at(key, main)) is not None]
+        rows = self.index.rows_at(keys, self.main)
         return rows, None if len(keys) < RANGE_SLICE_KEYS_MAX else keys[-1] + b"\0"
 
     def _complete_count(self, cursor: bytes | None, walked: int) -> Generator[None, None, None]:
@@ -375,10 +371,9 @@ def record_steps(backend: Backend, mods: list[int], records_stored: int) -> Gene
     if total * _SCAN_SPARSENESS_MAX >= way:
         wanted: dict[bytes, int] = {}
         for start in range(0, total, RANGE_SLICE_KEYS_MAX):
-            for position in range(start, min(start + RANGE_SLICE_KEYS_MAX, total)):
-                wanted[disk_key(mods[position])] = position
             if start:
                 yield
+            wanted.update(zip(disk_keys(mods[start : start + RANGE_SLICE_KEYS_MAX]), count(start), strict=False))
         yield from _scan_steps(backend, low, high, wanted, result)
         return result
     for start in range(0, total, _RUN_BLOCK):
@@ -402,7 +397,7 @@ def _run_steps(backend: Backend, block: list[tuple[int, int]], result: list[byte
         start = position
         low, high = run[0][0], run[-1][0]
         if len(run) >= _FEW_RECORDS and len(run) * _SCAN_SPARSENESS_MAX >= (high >> SUB_BITS) - (low >> SUB_BITS):
-            wanted = {disk_key(mod): place for mod, place in run}
+            wanted = dict(zip(disk_keys([mod for mod, _ in run]), [place for _, place in run], strict=True))
             yield from _scan_steps(backend, low, high, wanted, result)
             continue
         for mod, place in run:
@@ -418,25 +413,30 @@ def _run_steps(backend: Backend, block: list[tuple[int, int]], result: list[byte
 def _scan_steps(
     backend: Backend, low: int, high: int, wanted: dict[bytes, int], result: list[bytes]
 ) -> Generator[None, None, None]:
-    """Read the wanted disk keys between two revisions with one scan."""
-    left = len(wanted)
-    work = size = 0
-    place_of = wanted.get
+    """Read the wanted disk keys between two revisions with one scan, and empty `wanted`.
+
+    A block at a time, its length fitted to the size of the records in the block before.
+    """
+    take = wanted.pop
     scan = backend.scan(disk_key(low), disk_key(high) + b"\0")
+    length, bounded = _FEW_RECORDS, False
     try:
-        for key, record in scan:
-            place = place_of(key)
-            if place is not None:
-                result[place] = record
-                left -= 1
-            work += 1
-            size += len(record)
-            if work >= READ_SLICE_WORK_MAX or size >= READ_SLICE_BYTES_MAX:
+        while block := list(islice(scan, length)):
+            size = 0
+            for key, record in block:
+                size += len(record)
+                place = take(key, None)
+                if place is not None:
+                    result[place] = record
+            if not wanted:
+                break
+            if bounded:
                 yield
-                work = size = 0
+            bounded = True
+            length = min(READ_SLICE_WORK_MAX, max(READ_SLICE_BYTES_MAX * len(block) // (size or 1), 1))
     finally:
         close_scan(scan)
-    assert left == 0, f"{left} records of the index are not on disk"
+    assert not wanted, f"{len(wanted)} records of the index are not on disk"
 
 
 def close_scan(scan: Any) -> None:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from etcdpy.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
 from etcdpy.mvcc import record as wire
-from etcdpy.mvcc.read import RangeOptions, range_body
+from etcdpy.mvcc.read import RangeOptions, range_body, range_body_steps, range_steps
 from etcdpy.mvcc.revision import SUB_BITS
 from etcdpy.proto.rpc_pb2 import Compare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from etcdpy.mvcc.index import KeyState
     from etcdpy.mvcc.store import Store, WriteTransaction
@@ -124,6 +124,27 @@ def apply_txn(store: Store, request: TxnRequest) -> bytes:
     branch = _choose(store, request)
     _check(store, branch)
     return _execute(store, store.begin(), branch)
+
+
+def read_only_steps(store: Store, request: TxnRequest) -> Generator[None, None, bytes]:
+    """A transaction of ranges alone, in slices, all at the revision that is current now. Returns what `apply_txn` does.
+
+    Raises what `apply_txn` raises, from the first `next`.
+    """
+    branch = _choose(store, request)
+    _check(store, branch)
+    main = store.current_revision
+    header = _header(store)
+    parts = [b"\x10\x01"] if branch.succeeded else []
+    with store.pin(main):
+        for op in branch.operations:
+            options = range_options(op.request_range)
+            if options.revision <= 0:
+                options = options._replace(revision=main)
+            result = yield from range_steps(store, op.request_range.key, op.request_range.range_end, options)
+            body = yield from range_body_steps(result)
+            parts.append(wire.length_delimited(b"\x1a", _response(b"\x0a", header, body)))
+    return b"".join(parts)
 
 
 class _Branch(NamedTuple):
