@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from etcdpy.errors import LeaseExists, LeaseNotFound
 from etcdpy.lease.lessor import LeaseExpiring, Lessor, NotPrimary
-from tests.support.lease import DictBackend
+from tests.support.memory_backend import MemoryBackend
 
 MINIMUM_TTL = 2
 RETRY_SECONDS = 4.0
@@ -34,7 +34,7 @@ class Model:
     """Two members that apply the same log, one of them leader; and what they must hold."""
 
     def __init__(self) -> None:
-        self.backends = [DictBackend(), DictBackend()]
+        self.backends = [MemoryBackend(), MemoryBackend()]
         self.lessors = [self.make(backend) for backend in self.backends]
         self.leader = 0
         self.clock = 0.0
@@ -45,7 +45,7 @@ class Model:
         self.lease_of: dict[bytes, int] = {}
         self.lessors[0].promote(0.0, EXTEND_SECONDS)
 
-    def make(self, backend: DictBackend) -> Lessor:
+    def make(self, backend: MemoryBackend) -> Lessor:
         return Lessor(
             backend,
             minimum_ttl=MINIMUM_TTL,
@@ -175,7 +175,7 @@ class Model:
             assert {key: lessor.lease_of(key) for key in self.lease_of} == self.lease_of
             for lease_id in self.ttl:
                 assert lessor.keys_of(lease_id) == self.keys_of(lease_id)
-        assert self.backends[0].values == self.backends[1].values
+        assert self.backends[0].items() == self.backends[1].items()
         assert self.primary.leases() == sorted(self.ttl, key=lambda lease_id: (self.expiry[lease_id], lease_id))
         for lease_id, ttl in self.ttl.items():
             status = self.primary.time_to_live(lease_id, self.clock, keys=True)
@@ -189,7 +189,7 @@ class Model:
             for lease_id in self.primary.expired(self.clock, 100):
                 self.do_revoke(lease_id)
         assert not self.ttl
-        assert self.backends[0].values == {}
+        assert self.backends[0].items() == {}
 
 
 @settings(max_examples=300, deadline=None)

@@ -20,11 +20,11 @@ from etcdpy.lease.lessor import (
     pick_lease_id,
 )
 from etcdpy.proto import lease_pb2
-from tests.support.lease import DictBackend
+from tests.support.memory_backend import MemoryBackend
 
 
 def primary(**options: Any) -> Lessor:
-    lessor = Lessor(DictBackend(), minimum_ttl=2, **options)
+    lessor = Lessor(MemoryBackend(), minimum_ttl=2, **options)
     lessor.promote(0.0, 0.0)
     return lessor
 
@@ -72,15 +72,15 @@ def test_grant_errors_in_etcds_order() -> None:
 
 
 def test_revoke_gives_keys_in_order_and_forgets_everything() -> None:
-    backend = DictBackend()
+    backend = MemoryBackend()
     lessor = Lessor(backend, minimum_ttl=2)
     lessor.grant(7, 10, 0.0)
-    assert lease_pb2.Lease.FromString(backend.values[b"l" + bytes(7) + b"\x07"]) == lease_pb2.Lease(ID=7, TTL=10)
+    assert lease_pb2.Lease.FromString(backend.items()[b"l" + bytes(7) + b"\x07"]) == lease_pb2.Lease(ID=7, TTL=10)
     for key in (b"c", b"a", b"b"):
         lessor.attach(7, key)
     assert lessor.revoke(7) == [b"a", b"b", b"c"]
     assert lessor.lease_of(b"a") == 0
-    assert backend.values == {}
+    assert backend.items() == {}
     assert not lessor.exists(7)
     lessor.detach(7, b"a")
     with pytest.raises(LeaseNotFound):
@@ -191,7 +191,7 @@ def test_time_to_live() -> None:
 
 
 def test_a_follower_keeps_leases_and_no_time() -> None:
-    lessor = Lessor(DictBackend(), minimum_ttl=2)
+    lessor = Lessor(MemoryBackend(), minimum_ttl=2)
     lessor.grant(2, 5, 0.0)
     lessor.grant(1, 50, 0.0)
     assert lessor.expired(math.inf, 10) == []
@@ -203,7 +203,7 @@ def test_a_follower_keeps_leases_and_no_time() -> None:
 
 
 def test_a_new_leader_extends_and_an_old_one_forgets() -> None:
-    lessor = Lessor(DictBackend(), minimum_ttl=2)
+    lessor = Lessor(MemoryBackend(), minimum_ttl=2)
     lessor.grant(1, 5, 0.0)
     lessor.promote(100.0, 1.0)
     assert lessor.is_primary
@@ -224,7 +224,7 @@ def test_a_new_leader_extends_and_an_old_one_forgets() -> None:
 
 def test_a_pile_of_leases_is_spread_at_promotion() -> None:
     """4,000 leases of one TTL, at 1,000 revocations a second: never more than three quarters of that in a second."""
-    lessor = Lessor(DictBackend(), minimum_ttl=2)
+    lessor = Lessor(MemoryBackend(), minimum_ttl=2)
     for lease_id in range(1, 4001):
         lessor.grant(lease_id, 30, 0.0)
     lessor.promote(0.0, 1.0)
@@ -240,7 +240,7 @@ def test_a_pile_of_leases_is_spread_at_promotion() -> None:
 
 
 def test_few_leases_are_not_spread() -> None:
-    lessor = Lessor(DictBackend(), minimum_ttl=2)
+    lessor = Lessor(MemoryBackend(), minimum_ttl=2)
     for lease_id in range(1, 1000):
         lessor.grant(lease_id, 30, 0.0)
     lessor.promote(0.0, 1.0)
@@ -306,7 +306,7 @@ def test_checkpoints_are_off_by_default() -> None:
 
 @pytest.mark.parametrize(("persist", "left"), [(True, 250), (False, 1000)])
 def test_checkpoints_over_a_restart(persist: bool, left: int) -> None:
-    backend = DictBackend()
+    backend = MemoryBackend()
     lessor = Lessor(backend, minimum_ttl=2, checkpoint_persist=persist)
     lessor.grant(1, 1000, 0.0)
     lessor.apply_checkpoint(1, 250, 0.0)
@@ -317,7 +317,7 @@ def test_checkpoints_over_a_restart(persist: bool, left: int) -> None:
 
 
 def test_restore() -> None:
-    backend = DictBackend()
+    backend = MemoryBackend()
     lessor = Lessor(backend, minimum_ttl=2)
     ids = [1, -1, (1 << 63) - 1, -(1 << 63)]
     for lease_id in ids:
@@ -329,13 +329,13 @@ def test_restore() -> None:
     assert again.lease_of(b"k") == 0, "the store attaches keys as it restores itself"
     again.promote(0.0, 0.0)
     assert again.time_to_live(1, 0.0, keys=True) == TimeToLive(5, 5, ())
-    again.restore(DictBackend())
+    again.restore(MemoryBackend())
     assert len(again) == 0
     assert not again.is_primary
 
 
 def test_restore_reads_its_own_bucket_only() -> None:
-    backend = DictBackend()
+    backend = MemoryBackend()
     backend.put(b"k" + bytes(8), b"not a lease")
     backend.put(b"m" + bytes(8), b"not a lease")
     lessor = Lessor(backend, minimum_ttl=5)

@@ -9,14 +9,14 @@ import pytest
 
 from etcdpy.mvcc.history import BackendHistory, key_of_record
 from etcdpy.proto import kv_pb2
-from tests.support.lease import DictBackend
+from tests.support.memory_backend import MemoryBackend
 from tests.support.watch import MemoryHistory
 
 if TYPE_CHECKING:
     from etcdpy.mvcc.watch import Change
 
 
-def store_changes(backend: DictBackend, changes: list[Change]) -> None:
+def store_changes(backend: MemoryBackend, changes: list[Change]) -> None:
     for packed, _, deleted, record in changes:
         key = b"r" + (packed >> 32).to_bytes(8, "big") + (packed & 0xFFFFFFFF).to_bytes(4, "big")
         backend.put(key + b"t" if deleted else key, record)
@@ -25,7 +25,7 @@ def store_changes(backend: DictBackend, changes: list[Change]) -> None:
 def test_same_as_in_memory() -> None:
     random = Random(3)
     memory = MemoryHistory()
-    backend = DictBackend()
+    backend = MemoryBackend()
     backend.put(b"s" + bytes(12), b"another bucket")
     for _ in range(300):
         keys = random.sample([b"a", b"b", b"c" * 200], random.randint(1, 3))
@@ -42,7 +42,7 @@ def test_record_at_respects_the_compaction() -> None:
     memory = MemoryHistory()
     for value in (b"1", b"2", b"3"):
         memory.write((b"a", value))
-    history = BackendHistory(DictBackend(), memory)
+    history = BackendHistory(MemoryBackend(), memory)
     assert history.compact_revision == -1
     record = history.record_at(b"a", 2)
     assert record is not None
