@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 class LinearizableReads(Protocol):
     """Where a read learns that it may see the applied state."""
 
+    @property
+    def reads_are_current(self) -> bool:
+        """Whether it may right now, without asking anybody."""
+        ...
+
+    async def wait_linearizable(self) -> None:
+        """Return when it may. Raises EtcdError."""
+        ...
+
     def when_linearizable(self, ready: Callable[[EtcdError | None], None]) -> None:
         """Call `ready` once the applied state holds all that was acknowledged before now, or with the error."""
         ...

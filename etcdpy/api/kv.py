@@ -163,7 +163,7 @@ class KvService:
         chunk = _STREAM_FIRST_CHUNK_KEYS
         while True:
             wanted = min(chunk, limit - sent) if limit > 0 else chunk
-            options = RangeOptions(limit=wanted, revision=main, keys_only=request.keys_only, count=False)
+            options = RangeOptions(limit=wanted, revision=main, keys_only=request.keys_only, with_count=False)
             steps = range_steps(self._store, key, request.range_end, options)
             result = await self._slices.wait(steps)
             sent += len(result.records)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from etcdpy.api.checks import parse
 from etcdpy.api.proposals import Waiting
-from etcdpy.errors import EtcdError, LeaseNotFound
+from etcdpy.errors import LeaseNotFound
 from etcdpy.lease.lessor import LeaseExpiring, NotPrimary, pick_lease_id
 from etcdpy.proto import rpc_pb2
 
@@ -87,7 +87,7 @@ class LeaseService:
         lessor = self._lessor
         if lessor.is_primary and not lessor.exists(lease_id):
             # It may be in the log and not applied yet.
-            await self._until_linearizable()
+            await self._reads.wait_linearizable()
         while True:
             try:
                 if lessor.must_reset_checkpoint(lease_id):
@@ -96,7 +96,7 @@ class LeaseService:
             except LeaseNotFound:
                 return 0
             except NotPrimary:
-                await self._until_linearizable()
+                await self._reads.wait_linearizable()
             except LeaseExpiring:
                 gone = asyncio.get_running_loop().create_future()
                 lessor.when_gone(lease_id, lambda gone=gone: gone.done() or gone.set_result(None))  # type: ignore[misc]
@@ -107,24 +107,10 @@ class LeaseService:
         request = rpc_pb2.LeaseCheckpointRequest(checkpoints=[checkpoint])
         await self._proposer.run("lease_checkpoint", request)
 
-    async def _until_linearizable(self) -> None:
-        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def ready(error: EtcdError | None) -> None:
-            if reached.done():
-                return
-            if error is None:
-                reached.set_result(None)
-            else:
-                reached.set_exception(error)
-
-        self._reads.when_linearizable(ready)
-        await reached
-
     async def time_to_live(self, call: Call, body: bytes) -> None:
         """Lease.LeaseTimeToLive: TTL -1 for an unknown lease, which is no error."""
         request = parse(rpc_pb2.LeaseTimeToLiveRequest, body)
-        await self._until_linearizable()
+        await self._reads.wait_linearizable()
         answer = self._lessor.time_to_live(request.ID, self._clock(), keys=request.keys)
         response = rpc_pb2.LeaseTimeToLiveResponse(
             ID=request.ID, TTL=answer.ttl, grantedTTL=answer.granted_ttl, keys=answer.keys

@@ -13,6 +13,7 @@ from etcdpy.proto import rpc_pb2
 from etcdpy.transport.calls import Kind, Method
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from typing import Any
 
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 
     Unary = Callable[[Call, bytes], None]
     AsyncUnary = Callable[[Call, bytes], Awaitable[None]]
-    Spawn = Callable[[Coroutine[Any, Any, None]], "Task"]
-
-    class Task:
-        """What spawning gives: something that can be cancelled."""
-
-        def cancel(self) -> object: ...
-
+    Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
@@ -74,6 +69,10 @@ def in_task(spawn: Spawn, handler: AsyncUnary) -> Unary:
 
     def start(call: Call, body: bytes) -> None:
         task = spawn(run(call, body))
-        call.on_cancel = task.cancel
+
+        def cancel() -> None:
+            task.cancel()
+
+        call.on_cancel = cancel
 
     return start

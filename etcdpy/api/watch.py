@@ -25,7 +25,7 @@ class WatchService:
         self._wake = wake
 
     async def watch(self, call: StreamCall) -> None:
-        """Watch.Watch. The client's half-close ends nothing: watchers stay until the stream is cancelled, as on etcd."""
+        """Watch.Watch. The client's half-close ends nothing: watchers stay until it goes, as on etcd."""
         stream = self._hub.open_stream(call, self._clock())
         try:
             while (body := await call.receive()) is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from etcdpy import limits
 from etcdpy.api.cluster import ClusterService
 from etcdpy.api.header import HeaderSource
-from etcdpy.api.health_grpc import HealthService
 from etcdpy.api.kv import KvService
 from etcdpy.api.lease import LeaseService
 from etcdpy.api.maintenance import MaintenanceService
@@ -16,7 +15,6 @@ from etcdpy.api.services import in_task, method_table
 from etcdpy.api.watch import WatchService
 from etcdpy.server import logs
 from etcdpy.transport.options import TransportOptions
-from etcdpy.transport.server import Server
 from etcdpy.transport.tls import ServerTls
 from etcdpy.transport.tls_options import ServerTlsConfig
 from etcdpy.transport.tls_selfsigned import ensure_self_signed
@@ -25,12 +23,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from etcdpy.api.health_grpc import HealthService
     from etcdpy.server.config import Config
     from etcdpy.server.member import Replica
     from etcdpy.server.slices import SliceRunner
     from etcdpy.server.upkeep import StoreUpkeep, WatchDriver
     from etcdpy.transport.calls import Method
     from etcdpy.transport.exchange import HttpHandler
+    from etcdpy.transport.server import Server
 
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -109,7 +109,7 @@ def client_tls(config: Config) -> ServerTls | None:
     urls = (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls)
     secure = any(url.scheme in ("https", "unixs") for url in urls)
     if config.auto_tls and not cert_file and secure:
-        hosts = [url.netloc for url in config.listen_client_urls]
+        hosts = [url.address for url in config.listen_client_urls]
         folder = Path(config.data_dir) / "fixtures" / "client"
         pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity)
         cert_file, key_file = pair.cert_file, pair.key_file

@@ -7,7 +7,6 @@ stop      listeners close, open calls finish, the disk gets what is left
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from pathlib import Path
@@ -34,6 +33,8 @@ from etcdpy.server.node import Node
 from etcdpy.storage.engine import Engine
 
 if TYPE_CHECKING:
+    import asyncio
+
     from google.protobuf.message import Message
 
     from etcdpy.api.header import HeaderSource
@@ -75,7 +76,7 @@ class Replica:
         self.config = config
         self.engine = engine
         self._loop = loop
-        self.random = random.Random()
+        self.random = random.Random()  # noqa: S311 - election timeouts and lease ids are no secrets
         backend = engine.state
         self.membership = Membership(backend)
         self.alarms = AlarmStore(backend)
@@ -126,6 +127,8 @@ class Replica:
             self,
             max_request_bytes=config.max_request_bytes,
             request_timeout_seconds=config.request_timeout_seconds,
+            slow_apply_seconds=config.warning_apply_duration_seconds,
+            slow_request_seconds=config.warning_unary_request_duration_seconds,
         )
         self.encode = self._encoder.encode
         self.propose = self.node.propose

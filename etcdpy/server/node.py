@@ -9,12 +9,12 @@ it runs waits and becomes the next batch, so a loaded member batches by itself a
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from etcdpy import limits
 from etcdpy.errors import NoLeader, RequestTooLarge, Timeout, TooManyRequests
+from etcdpy.histogram import COMMIT_SECONDS, Histogram
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import ProposalDropped
 from etcdpy.raft.types import Role
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from etcdpy.raft.node import RawNode
     from etcdpy.raft.types import Ready
     from etcdpy.storage.engine import Engine
+    from etcdpy.storage.errors import StorageError
     from etcdpy.storage.job import DiskJob
 
     ReadWaiter = Callable[[EtcdError | None], None]
@@ -49,7 +50,7 @@ class Observer(Protocol):
         """Entries were applied; the store's changes wait for the watchers."""
         ...
 
-    def storage_failed(self, error: Exception) -> None:
+    def storage_failed(self, error: StorageError) -> None:
         """The disk refused a write. Nothing of it was acknowledged, and nothing will be."""
         ...
 
@@ -67,6 +68,8 @@ class Node:
         *,
         max_request_bytes: int,
         request_timeout_seconds: float,
+        slow_apply_seconds: float,
+        slow_request_seconds: float,
     ) -> None:
         self._loop = loop
         self._raw = raw
@@ -75,6 +78,8 @@ class Node:
         self._observer = observer
         self._max_request_bytes = max_request_bytes
         self._request_timeout_seconds = request_timeout_seconds
+        self._slow_apply_seconds = slow_apply_seconds
+        self._slow_request_seconds = slow_request_seconds
         self._waiting: deque[Proposal] = deque()
         self._in_flight: deque[tuple[float, list[Entry]]] = deque()
         self._scheduled = False
@@ -89,6 +94,8 @@ class Node:
         self.leads = False
         self.proposals_failed = 0
         self.leader_changes = 0
+        self.slow_applies = 0
+        self.request_durations: dict[str, Histogram] = {}
 
     # --- proposals ---
 
@@ -152,10 +159,15 @@ class Node:
         self._raw.tick()
         self._expire(self._loop.time())
         self.drive()
+        if self._persisting is None and self._engine.failed is None and self._engine.has_open_writes:
+            # Nothing else is on its way to the disk that could take the applied state along.
+            job = self._engine.take_job(None, ())
+            if self._engine.submit(job, self._written, self._loop):
+                self._written(job)
 
     def drive(self) -> None:
         """Do all that Raft is ready for. While a disk job runs only reads and messages wait for nothing."""
-        if self._persisting is not None:
+        if self._persisting is not None or self._engine.failed is not None:
             return
         raw = self._raw
         if self._waiting:
@@ -225,6 +237,10 @@ class Node:
         self._raw.advance(ready)
         self.drive()
 
+    def _written(self, job: DiskJob) -> None:
+        if job.error is not None:
+            self._observer.storage_failed(job.error)
+
     # --- applying ---
 
     def _take_over(self, ready: Ready) -> None:
@@ -240,21 +256,38 @@ class Node:
     def _apply_slice(self) -> None:
         """Apply what is committed, but let go of the loop before long: heartbeats and other clients wait."""
         applier, queue = self._applier, self._to_apply
-        deadline = time.monotonic() + limits.MAX_APPLY_SECONDS
-        while queue:
-            for entry in [queue.popleft() for _ in range(min(len(queue), 32))]:
-                applier.apply(entry)
-            if time.monotonic() > deadline:
-                break
+        spent = 0.0
+        while queue and spent < limits.MAX_APPLY_SECONDS:
+            size = min(len(queue), limits.APPLY_CHUNK_ENTRIES)
+            elapsed = applier.apply_all([queue.popleft() for _ in range(size)])
+            if elapsed > self._slow_apply_seconds:
+                self.slow_applies += 1
+                log.warn("apply request took too long", took=elapsed, entries=size)
+            spent += elapsed
         if queue:
             self._loop.call_soon(self._apply_slice)
         applied = applier.applied_index
         self._engine.set_applied(applied, applier.applied_term)
         in_flight = self._in_flight
         while in_flight and in_flight[0][1][-1].index <= applied:
-            in_flight.popleft()
+            deadline, entries = in_flight.popleft()
+            self._note_answered(self._loop.time() - deadline + self._request_timeout_seconds, entries)
         self._observer.entries_applied()
         self.reads.serve(applied)
+
+    def _note_answered(self, seconds: float, entries: list[Entry]) -> None:
+        """A batch of proposals was answered that long after it was taken in."""
+        kinds: dict[str, int] = {}
+        for entry in entries:
+            kind = entry.proposal.kind  # type: ignore[attr-defined]
+            kinds[kind] = kinds.get(kind, 0) + 1
+        for kind, count in kinds.items():
+            histogram = self.request_durations.get(kind)
+            if histogram is None:
+                histogram = self.request_durations[kind] = Histogram(COMMIT_SECONDS)
+            histogram.observe_many(seconds, count)
+        if seconds > self._slow_request_seconds:
+            log.warn("request stats", **{"time spent": seconds, "requests": len(entries), "kinds": kinds})
 
     # --- what goes wrong ---
 

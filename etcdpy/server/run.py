@@ -6,20 +6,21 @@ import asyncio
 import gc
 import signal
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from etcdpy import limits
+from etcdpy import STORAGE_VERSION, limits
+from etcdpy.api.health import Health
 from etcdpy.api.health_grpc import HealthService
+from etcdpy.api.http import Access, MetricsPage, Versions, client_port, metrics_port
+from etcdpy.api.metrics import build_registry
 from etcdpy.errors import Stopped
-from etcdpy.histogram import COMPACTION_PAUSE_MS, COMPACTION_TOTAL_MS, DEFRAG_SECONDS, Histogram
-from etcdpy.server import doors, logs, notify
-from etcdpy.server.auto_compaction import make_compactor
+from etcdpy.server import doors, logs, notify, process
+from etcdpy.server.loop_lag import LoopLag
 from etcdpy.server.member import open_replica
 from etcdpy.server.slices import SliceRunner
+from etcdpy.server.stats import MemberHealth, MemberStats
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
 from etcdpy.storage.errors import StorageError
-from etcdpy.transport.exchange import HttpResponse
 from etcdpy.transport.server import Server
 
 if TYPE_CHECKING:
@@ -76,15 +77,25 @@ async def _run_member(config: Config, replica: Replica, stop: asyncio.Event) -> 
         slices,
         batch_limit=config.compaction_batch_limit,
         pause_seconds=config.compaction_sleep_interval_seconds,
-        total_milliseconds=Histogram(COMPACTION_TOTAL_MS),
-        pause_milliseconds=Histogram(COMPACTION_PAUSE_MS),
-        defrag_seconds=Histogram(DEFRAG_SECONDS),
     )
     replica.on_compaction = upkeep.compaction_scheduled
     replica.on_changes = watches.wake
     server.methods = doors.make_methods(replica, slices, upkeep, watches, HealthService(), server.spawn, loop.time)
+    lag = LoopLag(loop, _report_stall)
     try:
         tls = doors.client_tls(config)
+        health = Health(MemberHealth(replica))
+        metrics = MetricsPage(build_registry(MemberStats(replica, upkeep, server, lag, tls).sources(health)))
+        await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
+        http = client_port(
+            health=health,
+            metrics=metrics,
+            versions=lambda: Versions(replica.membership.version, STORAGE_VERSION),
+            variables=lambda: {"cmdline": sys.argv, "file_descriptor_limit": process.descriptor_limit()},
+            access=Access(origins=config.cors, hosts=config.host_whitelist),
+            gateway_enabled=config.enable_grpc_gateway,
+        )
+        lag.start()
         async with asyncio.TaskGroup() as duties:
             running = [
                 duties.create_task(work)
@@ -110,13 +121,10 @@ async def _run_member(config: Config, replica: Replica, stop: asyncio.Event) -> 
         log.error("cannot listen", error=str(error))
         return 1
     finally:
+        lag.stop()
         replica.node.refuse_all(Stopped)
         await server.drain(limits.DRAIN_SECONDS)
     return 0
-
-
-async def http(_request: object) -> HttpResponse:
-    return HttpResponse(200, [], b'{"health":"true","reason":""}')
 
 
 async def _tick(config: Config, replica: Replica) -> None:
@@ -128,6 +136,10 @@ async def _tick(config: Config, replica: Replica) -> None:
         due = max(due + interval, loop.time())
         await asyncio.sleep(due - loop.time())
         replica.node.tick()
+
+
+def _report_stall(seconds: float) -> None:
+    log.warn("the event loop was held", seconds=seconds)
 
 
 def _report_bug(error: Exception) -> None:

@@ -33,7 +33,11 @@ class SliceRunner:
             call.finish(stop.value)
             return
         task = self._spawn(self._answer(call, steps))
-        call.on_cancel = task.cancel
+
+        def cancel() -> None:
+            task.cancel()
+
+        call.on_cancel = cancel
 
     async def _answer(self, call: Call, steps: Generator[Any, None, bytes]) -> None:
         try:

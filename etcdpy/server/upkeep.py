@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etcdpy import limits
 from etcdpy.errors import Compacted, EtcdError
+from etcdpy.histogram import COMPACTION_PAUSE_MS, COMPACTION_TOTAL_MS, DEFRAG_SECONDS, HASH_SECONDS, Histogram
 from etcdpy.mvcc.compaction import WAITS
 from etcdpy.proto import rpc_pb2
 from etcdpy.server import logs
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etcdpy.api.proposals import Proposer
-    from etcdpy.histogram import Histogram
     from etcdpy.lease.lessor import Lessor
+    from etcdpy.mvcc.hashing import HashKv
     from etcdpy.mvcc.store import Store
     from etcdpy.mvcc.watch import WatchHub
     from etcdpy.server.auto_compaction import AutoCompactor
@@ -115,9 +116,6 @@ class StoreUpkeep:
         *,
         batch_limit: int,
         pause_seconds: float,
-        total_milliseconds: Histogram,
-        pause_milliseconds: Histogram,
-        defrag_seconds: Histogram,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -125,9 +123,11 @@ class StoreUpkeep:
         self._slices = slices
         self._batch_limit = batch_limit
         self._pause_seconds = pause_seconds
-        self._total_milliseconds = total_milliseconds
-        self._pause_milliseconds = pause_milliseconds
-        self._defrag_seconds = defrag_seconds
+        self.total_milliseconds = Histogram(COMPACTION_TOTAL_MS)
+        self.pause_milliseconds = Histogram(COMPACTION_PAUSE_MS)
+        self.defrag_seconds = Histogram(DEFRAG_SECONDS)
+        self.hash_seconds = Histogram(HASH_SECONDS)
+        self.hash_kv_seconds = Histogram(HASH_SECONDS)
         self._work = asyncio.Event()
         self._waiting: list[Callable[[], None]] = []
         self._defragmenting: asyncio.Future[None] | None = None
@@ -179,12 +179,12 @@ class StoreUpkeep:
                     continue
                 removed += gone
                 self.compacted_records += gone
-                self._pause_milliseconds.observe((time.monotonic() - slice_began) * 1000)
+                self.pause_milliseconds.observe((time.monotonic() - slice_began) * 1000)
                 await asyncio.sleep(self._pause_seconds if gone else 0)
         finally:
             steps.close()
         took = time.monotonic() - began
-        self._total_milliseconds.observe(took * 1000)
+        self.total_milliseconds.observe(took * 1000)
         self.last_compaction = time.time()
         log.info(
             "finished scheduled compaction",
@@ -234,7 +234,7 @@ class StoreUpkeep:
                 finished, self._defragmenting = self._defragmenting, None
                 self.defragmenting = False
                 took = time.monotonic() - began
-                self._defrag_seconds.observe(took)
+                self.defrag_seconds.observe(took)
                 if error is None:
                     self._store.defragment()
                     log.info("finished defragment", took=took)
@@ -249,11 +249,14 @@ class StoreUpkeep:
 
     async def hash(self) -> tuple[int, int]:
         """See Upkeep."""
-        revision = self._store.current_revision
-        return await self._slices.wait(self._store.hash_steps()), revision
+        revision, began = self._store.current_revision, time.monotonic()
+        checksum: int = await self._slices.wait(self._store.hash_steps())
+        self.hash_seconds.observe(time.monotonic() - began)
+        return checksum, revision
 
     async def hash_kv(self, revision: int) -> tuple[int, int, int, int]:
         """See Upkeep."""
-        current = self._store.current_revision
-        found: Any = await self._slices.wait(self._store.hash_kv_steps(revision))
+        current, began = self._store.current_revision, time.monotonic()
+        found: HashKv = await self._slices.wait(self._store.hash_kv_steps(revision))
+        self.hash_kv_seconds.observe(time.monotonic() - began)
         return found.hash, found.compact_revision, found.revision, current

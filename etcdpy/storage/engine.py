@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits
 from etcdpy.backend import META_BUCKET
+from etcdpy.histogram import COMMIT_SECONDS, Histogram
 from etcdpy.raft.types import HardState
 from etcdpy.storage import leveldb, mapped, raft_log, recovery
 from etcdpy.storage.chain import BatchChain
@@ -28,7 +29,6 @@ from etcdpy.storage.data_dir import DataDir
 from etcdpy.storage.defragment import Defragmentation
 from etcdpy.storage.disk_thread import DiskThread
 from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
-from etcdpy.storage.histogram import Histogram
 from etcdpy.storage.job import DiskJob
 from etcdpy.storage.raft_log import RaftLog
 from etcdpy.storage.recovery import Action
@@ -77,9 +77,9 @@ class Engine:
         self.applied_term = 0
         self.failed: StorageError | None = None
         """Set once a write failed; nothing is written after that."""
-        self.sync_durations = Histogram()
+        self.sync_durations = Histogram(COMMIT_SECONDS)
         """etcd_disk_wal_fsync_duration_seconds."""
-        self.commit_durations = Histogram()
+        self.commit_durations = Histogram(COMMIT_SECONDS)
         """etcd_disk_backend_commit_duration_seconds."""
         self.snapshot_count = limits.SNAPSHOT_COUNT_DEFAULT
         self.catchup_entries = limits.SNAPSHOT_CATCHUP_ENTRIES_DEFAULT

@@ -18,7 +18,7 @@ from etcdpy.storage.leveldb import Batch, LevelError, sync_write_ahead, translat
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etcdpy.storage.histogram import Histogram
+    from etcdpy.histogram import Histogram
     from etcdpy.storage.state import Overlay
 
 

@@ -1,0 +1,174 @@
+"""What /metrics and /health read from the running member, at the moment they are asked."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from typing import TYPE_CHECKING
+
+from etcdpy import VERSION
+from etcdpy.api.exposition import BucketCounts
+from etcdpy.api.metrics import Sources
+from etcdpy.api.stats import DiskStats, LeaseStats, ProcessStats, ServerStats, StoreStats, WatchStats
+from etcdpy.lease.lessor import TTL_BUCKETS_SECONDS
+from etcdpy.proto import rpc_pb2
+from etcdpy.server import logs, process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etcdpy.api.health import Health
+    from etcdpy.server.loop_lag import LoopLag
+    from etcdpy.server.member import Replica
+    from etcdpy.server.upkeep import StoreUpkeep
+    from etcdpy.transport.server import Server
+    from etcdpy.transport.tls import ServerTls
+
+
+def _operation(kind: str) -> str:
+    """A kind of request as etcd labels it: `lease_grant` is `LeaseGrant`."""
+    return kind.title().replace("_", "")
+
+
+class MemberHealth:
+    """Implements the api room's HealthSource."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def alarms(self) -> Sequence[str]:
+        """See HealthSource."""
+        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.active_alarms()]
+
+    @property
+    def has_leader(self) -> bool:
+        """See HealthSource."""
+        return self._replica.leader != 0
+
+    @property
+    def is_learner(self) -> bool:
+        """See HealthSource."""
+        return self._replica.is_learner
+
+    def serializable_read(self) -> None:
+        """See HealthSource."""
+        self._replica.store.get(b"\0")
+
+    async def linearizable_read(self) -> None:
+        """See HealthSource."""
+        await self._replica.wait_linearizable()
+
+
+class MemberStats:
+    """Copies the rooms' plain integers into the values of the metrics page."""
+
+    def __init__(
+        self, replica: Replica, upkeep: StoreUpkeep, server: Server, lag: LoopLag, tls: ServerTls | None
+    ) -> None:
+        self._replica = replica
+        self._upkeep = upkeep
+        self._server = server
+        self._lag = lag
+        self._tls = tls
+
+    def sources(self, health: Health) -> Sources:
+        """Every group that this member can fill."""
+        return Sources(
+            server=self.server,
+            store=self.store,
+            watch=self.watch,
+            lease=self.lease,
+            disk=self.disk,
+            health=health.stats,
+            process=self.process,
+            methods=lambda: self._server.methods,
+        )
+
+    def server(self) -> ServerStats:
+        """The member as a part of its cluster."""
+        replica = self._replica
+        node, applier = replica.node, replica.applier
+        return ServerStats(
+            member_id=replica.own_id,
+            server_version=VERSION,
+            cluster_version=replica.membership.version[:3],
+            python_version=f"python{platform.python_version()}",
+            gates=[(gate.name, gate.stage, on) for gate, on in replica.config.feature_gates],
+            members=[member.id for member in replica.membership.members],
+            alarms=[(each.memberID, rpc_pb2.AlarmType.Name(each.alarm)) for each in replica.active_alarms()],
+            has_leader=replica.leader != 0,
+            is_leader=replica.raw.is_leader,
+            is_learner=replica.is_learner,
+            leader_changes=node.leader_changes,
+            proposals_committed=replica.committed_index,
+            proposals_applied=replica.applied_index,
+            proposals_pending=node.proposals_pending,
+            proposals_failed=node.proposals_failed,
+            slow_applies=node.slow_applies,
+            failed_reads=node.reads.failed,
+            quota_bytes=replica.config.quota_bytes,
+            apply_durations={
+                (_operation(kind), "true" if success else "false"): histogram
+                for (kind, success), histogram in applier.durations.items()
+            },
+            request_durations={
+                (_operation(kind), "true"): histogram for kind, histogram in node.request_durations.items()
+            },
+        )
+
+    def store(self) -> StoreStats:
+        """The key-value store."""
+        store, upkeep = self._replica.store, self._upkeep
+        return StoreStats(
+            keys=len(store.index.live),
+            current_revision=store.current_revision,
+            compact_revision=store.compact_revision,
+            size_bytes=store.size_total,
+            in_use_bytes=store.bytes_in_use,
+            compacted_keys=upkeep.compacted_records,
+            last_compaction_seconds=upkeep.last_compaction,
+            compaction_pauses_ms=upkeep.pause_milliseconds,
+            compactions_ms=upkeep.total_milliseconds,
+            hashes=upkeep.hash_seconds,
+            hashes_by_revision=upkeep.hash_kv_seconds,
+        )
+
+    def watch(self) -> WatchStats:
+        """Watchers."""
+        hub = self._replica.hub
+        return WatchStats(
+            streams=hub.streams, watchers=hub.watchers, slow_watchers=hub.slow_watchers, events=hub.events_total
+        )
+
+    def lease(self) -> LeaseStats:
+        """Leases."""
+        lessor = self._replica.lessor
+        return LeaseStats(
+            granted=lessor.granted_total,
+            revoked=lessor.revoked_total,
+            renewed=lessor.renewed_total,
+            expired=lessor.expired_total,
+            ttls=BucketCounts(TTL_BUCKETS_SECONDS, lessor.ttl_counts, lessor.ttl_sum),
+        )
+
+    def disk(self) -> DiskStats:
+        """The disk."""
+        engine, upkeep = self._replica.engine, self._upkeep
+        return DiskStats(
+            syncs=engine.sync_durations,
+            commits=engine.commit_durations,
+            defragmentations=upkeep.defrag_seconds,
+            defragmenting=upkeep.defragmenting,
+        )
+
+    def process(self) -> ProcessStats:
+        """The process and its loop."""
+        certificates = self._tls.certificates() if self._tls is not None else []
+        return ProcessStats(
+            descriptor_limit=process.descriptor_limit(),
+            descriptors_used=process.descriptors_used(),
+            virtual_memory_max_bytes=resource.getrlimit(resource.RLIMIT_AS)[0],
+            loop_lag=self._lag.histogram,
+            log_lines_dropped=logs.dropped_lines(),
+            certificates=[(each.file, each.role, each.not_after) for each in certificates],
+        )
