@@ -216,6 +216,8 @@ class Call(Stream):
             return
         inbox = self.inbox
         if inbox is None:
+            if self.body_bytes > len(data):
+                return  # more than one message: nobody will read it, and its window is never given back
             inbox = self.inbox = bytearray()
         inbox += data
         connection = self.connection
@@ -226,16 +228,18 @@ class Call(Stream):
             if size > connection.service.max_receive_bytes:
                 self.fail(framing.too_large(size, connection.service.max_receive_bytes))
                 return
-            if len(inbox) - len(data) > size + 5:
-                # Bytes behind the one message of the call: nobody will read them.
-                connection.held_bytes -= len(data)
-                del inbox[-len(data) :]
+            if len(inbox) >= size + 5:
+                # As grpc-go: the message starts the call, whether the client has ended its side or not.
+                self._dispatch()
+                return
         connection.check_held(self)
 
     def on_end(self) -> None:
         """See Stream."""
-        if self.done:
-            return
+        if not self.done and (self.inbox is not None or self.body_bytes == 0):
+            self._dispatch()
+
+    def _dispatch(self) -> None:
         inbox, self.inbox = self.inbox or bytearray(), None
         self.connection.held_bytes -= len(inbox)
         method = self.method
@@ -296,6 +300,7 @@ class StreamCall(Call):
         if not self.done:
             self.connection.held_bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
             self.connection.give_back(self, window)
+            self._give_back_partial()
         return message
 
     def send(self, message: bytes) -> None:
@@ -387,12 +392,19 @@ class StreamCall(Call):
             self._wake_reader()
             return
         del inbox[:position]
-        # The start of a message that is not complete must not wait for its reader, or it could never become so.
-        if len(inbox) > self._given_bytes:
-            connection.give_back(self, len(inbox) - self._given_bytes)
-            self._given_bytes = len(inbox)
+        self._give_back_partial()
         self._wake_reader()
         connection.check_held(self)
+
+    def _give_back_partial(self) -> None:
+        """The start of a message whose rest may need the window: with nothing before it unread, let the rest come.
+
+        So an unread stream holds at most its window and one message.
+        """
+        inbox = self.inbox
+        if inbox and not self._messages and len(inbox) > self._given_bytes:
+            self.connection.give_back(self, len(inbox) - self._given_bytes)
+            self._given_bytes = len(inbox)
 
     def _take_message(self, message: bytes, wire_bytes: int) -> None:
         method = self.method

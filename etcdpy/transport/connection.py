@@ -228,6 +228,8 @@ class Http2Protocol(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         data = connection.take()
+        if transport.is_closing():
+            return
         if data:
             transport.write(data)
             connection.sent(len(data))

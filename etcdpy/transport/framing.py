@@ -51,7 +51,7 @@ def known_encoding(encoding: bytes) -> bool:
 def single_message(body: bytearray, encoding: bytes, limit: int) -> bytes:
     """The message of a unary request whose bytes are all there. Raises EtcdError."""
     if len(body) < 5:
-        raise StatusError(Code.UNKNOWN, "unexpected EOF" if body else "EOF")
+        raise StatusError(Code.UNKNOWN, "EOF")
     length = int.from_bytes(body[1:5], "big")
     if length > limit:
         raise too_large(length, limit)

@@ -71,7 +71,7 @@ class GrpcService:
             head.refusal = self._refusal(head)
         if head.refusal is None:
             method = head.method = self.methods[head.path]
-            head.plain_unary = method.kind is Kind.UNARY and head.encoding in (b"", b"identity")
+            head.plain_unary = method.kind is Kind.UNARY
 
     def _refusal(self, head: RequestHead) -> Refusal | None:
         if not head.authority:

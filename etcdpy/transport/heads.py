@@ -54,8 +54,8 @@ class RequestHead:
 
     `metadata` holds every custom header by its lower-case name, `-bin` values decoded. `method` is the registered
     method, or None; `refusal` is set where the head alone decides the answer. `content_length` is -1 when absent.
-    `plain_unary` marks the calls the connection dispatches without further questions: a registered unary method, no
-    compression, no deadline.
+    `plain_unary` marks the calls the connection dispatches without further questions: a registered unary method that
+    nothing forbids.
     """
 
     __slots__ = (
@@ -112,7 +112,7 @@ class RequestHead:
         copy.metadata = self.metadata
         copy.method = self.method
         copy.refusal = self.refusal
-        copy.plain_unary = False
+        copy.plain_unary = self.plain_unary
         return copy
 
 
@@ -157,7 +157,7 @@ class HeadReader:
             if sum([len(name) + len(value) for name, value in key]) <= limits.MEMOISED_BLOCK_BYTES:
                 self._by_fields[key] = head
         if timeout is not None:
-            return self._with_timeout(head, timeout)
+            head = self._with_timeout(head, timeout)
         if before == self._decoder.generation and len(block) <= limits.MEMOISED_BLOCK_BYTES:
             if len(self.by_block) >= limits.MEMOISED_HEADS:
                 self.by_block.clear()
@@ -173,6 +173,7 @@ class HeadReader:
         except ValueError as error:
             refused = head.with_timeout(0.0)
             refused.timeout_seconds = None
+            refused.plain_unary = False
             refused.refusal = Refusal(400, Code.INTERNAL, f"malformed grpc-timeout: {error}")
             return refused
 
@@ -266,9 +267,9 @@ def _decode_binary_metadata(head: RequestHead) -> None:
         if name.endswith(b"-bin"):
             try:
                 head.metadata[name] = [decode_binary(part) for value in values for part in value.split(b",")]
-            except binascii.Error as error:
+            except binascii.Error:
                 shown = values[0].decode("latin-1"), name.decode("latin-1")
-                text = f'malformed binary metadata "{shown[0]}" in header "{shown[1]}": {error}'
+                text = f'malformed binary metadata "{shown[0]}" in header "{shown[1]}": illegal base64 data'
                 head.refusal = Refusal(400, Code.INTERNAL, text)
 
 

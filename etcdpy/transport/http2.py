@@ -161,8 +161,10 @@ class Http2Connection(Sender):
                     self.last_stream = stream_id
                     self._next_fast = stream_id + 2
                     position = end
-                    streams[stream_id] = Call(self, stream_id, head)
+                    call = streams[stream_id] = Call(self, stream_id, head)
                     head.method.started += 1  # type: ignore[union-attr]
+                    if head.timeout_seconds is not None:
+                        call.start_clock()
                     continue
             position = end
             self._one_frame(word & 255, flags, stream_id & MAX_STREAM_ID, data[start:end])
