@@ -11,9 +11,7 @@ from tests.support.scenario import run_scenario, scenario_files
 from tests.support.watch import Watched
 
 FILES = scenario_files(Path(__file__).parents[2] / "scenarios" / "watch")
-COMMANDS = (
-    "limit", "watch", "cancel", "put", "delete", "txn", "batch", "read", "sync", "compact", "progress", "tick"
-)
+COMMANDS = ("limit", "watch", "cancel", "put", "delete", "txn", "batch", "read", "sync", "compact", "progress", "tick")
 FILTERS = {"noput": rpc_pb2.WatchCreateRequest.NOPUT, "nodelete": rpc_pb2.WatchCreateRequest.NODELETE}
 
 
@@ -43,22 +41,6 @@ class Player:
     def __init__(self) -> None:
         self.start(outbox_bytes_max=100_000)
         self.handlers = dict.fromkeys(COMMANDS, self.play)
-            (
-                "limit",
-                "watch",
-                "cancel",
-                "put",
-                "delete",
-                "txn",
-                "batch",
-                "read",
-                "sync",
-                "compact",
-                "progress",
-                "tick",
-            ),
-            self.play,
-        )
 
     def start(self, outbox_bytes_max: int) -> None:
         self.watched = Watched(
