@@ -1,0 +1,101 @@
+"""One run of one workload on one fresh server, and what the server spent on it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.load import Load, LoadError
+from tests.support.client import Client
+from tests.support.members import Kind, Member, TlsFiles
+
+if TYPE_CHECKING:
+    from bench.workloads import Workload
+
+SERVER_FLAGS = ("--quota-backend-bytes=8589934592", "--log-level=error")
+
+
+class BenchError(Exception):
+    """A run did not do what it claims; its figures must not be published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The figures of one run."""
+
+    workload: str
+    side: str
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    server_us: float
+    """User and system CPU time of the server process, all threads, microseconds a request."""
+    rss_mb: float
+    revisions: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def make_certificates(directory: Path) -> TlsFiles:
+    """A CA, a server's and a client's certificate, by the project's own pki."""
+    directory.mkdir(parents=True)
+
+    def pki(*arguments: str) -> None:
+        command = [sys.executable, "-m", "pki", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise BenchError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+    pki("init", "--dir", str(directory))
+    pki("issue", "--dir", str(directory), "--profile", "server", "server", "--ip", "127.0.0.1", "--dns", "localhost")
+    pki("issue", "--dir", str(directory), "--profile", "client", "client")
+    return TlsFiles(
+        directory / "ca.pem",
+        directory / "server.pem",
+        directory / "server-key.pem",
+        directory / "client.pem",
+        directory / "client-key.pem",
+    )
+
+
+def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: TlsFiles, data_root: Path) -> Result:
+    """Start a fresh server, prepare it, load it, read what it spent, end it. Raises LoadError, BenchError."""
+    with (
+        tempfile.TemporaryDirectory(dir=data_root, prefix=f"bench-{side}-") as name,
+        Member(kind, Path(name), tls=tls if workload.tls else None, flags=SERVER_FLAGS) as member,
+    ):
+        with Client.of(member) as client:
+            if workload.prepare is not None:
+                workload.prepare(client)
+            before = client.revision()
+        cpu = member.cpu_seconds()
+        load = workload.send(member, total)
+        spent = member.cpu_seconds() - cpu
+        with Client.of(member) as client:
+            gained = client.revision() - before
+        if gained != load.requests * workload.revisions:
+            raise BenchError(
+                f"{workload.name} on {side}: {load.requests} requests made {gained} revisions, "
+                f"not {load.requests * workload.revisions}; some were not done"
+            )
+        return _result(workload, side, load, spent, member.rss_bytes(), gained)
+
+
+def _result(workload: Workload, side: str, load: Load, spent: float, rss_bytes: int, gained: int) -> Result:
+    if load.requests == 0 or load.seconds <= 0:
+        raise LoadError(f"{workload.name} on {side}: nothing was sent")
+    return Result(
+        workload.name,
+        side,
+        load.rate,
+        load.p50_ms,
+        load.p99_ms,
+        spent / load.requests * 1e6,
+        rss_bytes / 1e6,
+        gained,
+    )

@@ -1,0 +1,166 @@
+"""The workloads of docs/bench: what each sends, how much, and what etcdpy is to reach beside etcd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bench.load import Load, run_benchmark, run_h2load
+from etcdpy.proto import rpc_pb2
+from tests.support.reference import build_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.client import Client
+    from tests.support.members import Member
+
+VALUE_BYTES: Final = 256
+SPREAD_KEYS: Final = 10
+LIST_PREFIX: Final = b"/registry/pods/"
+LIST_KEYS: Final = 10_000
+LIST_VALUE_BYTES: Final = 1024
+_CONNECTIONS_CLIENTS: Final = ("--conns=100", "--clients=1000")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One line of the table. `total` requests in a full run; a quick one does `quick_total`."""
+
+    name: str
+    what: str
+    total: int
+    quick_total: int
+    send: Callable[[Member, int], Load]
+    ratio_min: float
+    """What etcdpy's rate is to be, at least, times etcd's."""
+    revisions: int = 1
+    """Revisions that one request makes: shows that the requests did what they should."""
+    tls: bool = False
+    prepare: Callable[[Client], None] | None = None
+    p99_no_worse: bool = False
+    server_us_max: float | None = None
+
+
+def _put_arguments(*load: str) -> list[str]:
+    return [
+        *load,
+        *("put", "--key-size=8", f"--val-size={VALUE_BYTES}"),
+        *("--sequential-keys", "--key-space-size=1000000"),
+    ]
+
+
+def _put_one_client(member: Member, total: int) -> Load:
+    return run_benchmark(build_reference("benchmark"), member, _put_arguments("--conns=1", "--clients=1"), total)
+
+
+def _put_many_clients(member: Member, total: int) -> Load:
+    return run_benchmark(build_reference("benchmark"), member, _put_arguments(*_CONNECTIONS_CLIENTS), total)
+
+
+def _put_h2load(member: Member, total: int) -> Load:
+    message = rpc_pb2.PutRequest(key=b"h2load-key", value=b"v" * VALUE_BYTES).SerializeToString()
+    return run_h2load(member, "/etcdserverpb.KV/Put", [message], total, connections=50, streams=20)
+
+
+def _spread_key(index: int) -> bytes:
+    return b"spread-%d" % index
+
+
+def _store_spread_keys(client: Client) -> None:
+    for index in range(SPREAD_KEYS):
+        client.put(_spread_key(index), b"v" * VALUE_BYTES)
+
+
+def _range_spread(*, serializable: bool) -> Callable[[Member, int], Load]:
+    def send(member: Member, total: int) -> Load:
+        messages = [
+            rpc_pb2.RangeRequest(key=_spread_key(index), serializable=serializable).SerializeToString()
+            for index in range(SPREAD_KEYS)
+        ]
+        return run_h2load(member, "/etcdserverpb.KV/Range", messages, total, connections=50, streams=20)
+
+    return send
+
+
+def _range_one_key(consistency: str) -> Callable[[Member, int], Load]:
+    def send(member: Member, total: int) -> Load:
+        arguments = [*_CONNECTIONS_CLIENTS, "range", _spread_key(0).decode(), f"--consistency={consistency}"]
+        return run_benchmark(build_reference("benchmark"), member, arguments, total)
+
+    return send
+
+
+def _store_list(client: Client) -> None:
+    """10,000 keys of 1 KB, by transactions of 100."""
+    for start in range(0, LIST_KEYS, 100):
+        client.txn(
+            success=[
+                rpc_pb2.RequestOp(
+                    request_put=rpc_pb2.PutRequest(
+                        key=LIST_PREFIX + b"pod-%08d" % number, value=b"v" * LIST_VALUE_BYTES
+                    )
+                )
+                for number in range(start, start + 100)
+            ]
+        )
+    found = client.range(LIST_PREFIX, LIST_PREFIX[:-1] + b"0", count_only=True).count
+    assert found == LIST_KEYS, f"{found} keys stored"
+
+
+def _list(member: Member, total: int) -> Load:
+    start, end = LIST_PREFIX.decode(), LIST_PREFIX.decode()[:-1] + "0"
+    return run_benchmark(build_reference("benchmark"), member, ["--conns=1", "--clients=1", "range", start, end], total)
+
+
+WORKLOADS: Final = [
+    Workload("W1", "put, 1 client", 6_000, 1_500, _put_one_client, 1.2),
+    Workload("W2", "put, 100 connections, 1,000 clients", 150_000, 30_000, _put_many_clients, 2.0, p99_no_worse=True),
+    Workload("W2-tls", "the same over mutual TLS", 80_000, 20_000, _put_many_clients, 3.0, tls=True),
+    Workload(
+        "W2-h2load", "put by h2load, 50 connections x 20 streams", 200_000, 40_000, _put_h2load, 2.5, server_us_max=28.0
+    ),
+    Workload(
+        "W3-lin",
+        "range of one key, linearizable, 10 keys by h2load, 50 x 20",
+        300_000,
+        60_000,
+        _range_spread(serializable=False),
+        1.5,
+        revisions=0,
+        prepare=_store_spread_keys,
+    ),
+    Workload(
+        "W3-ser",
+        "the same, serializable",
+        300_000,
+        60_000,
+        _range_spread(serializable=True),
+        1.5,
+        revisions=0,
+        prepare=_store_spread_keys,
+    ),
+    Workload(
+        "W3-lin-go",
+        "range of one key, linearizable, 100 connections, 1,000 clients",
+        150_000,
+        30_000,
+        _range_one_key("l"),
+        1.0,
+        revisions=0,
+        prepare=_store_spread_keys,
+    ),
+    Workload(
+        "W3-ser-go",
+        "the same, serializable",
+        150_000,
+        30_000,
+        _range_one_key("s"),
+        1.0,
+        revisions=0,
+        prepare=_store_spread_keys,
+    ),
+    Workload(
+        "W4", "list of 10,000 keys of 1 KB, one shot, 1 client", 60, 15, _list, 1.5, revisions=0, prepare=_store_list
+    ),
+]
