@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from etcdpy.backend import META_BUCKET, REVISION_BUCKET
 from etcdpy.limits import READ_SLICE_BYTES_MAX
+from etcdpy.mvcc.fetch import close_scan
 from etcdpy.mvcc.hashing import HashKv, RevisionHasher
-from etcdpy.mvcc.read import close_scan
 from etcdpy.mvcc.revision import SUB_BITS, disk_key, from_disk_key, is_tombstone_key, pack
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from etcdpy.backend import META_BUCKET, REVISION_BUCKET
 from etcdpy.errors import Compacted, FutureRevision
 from etcdpy.limits import COMPACTION_HASHES_MAX, READ_SLICE_BYTES_MAX, READ_SLICE_WORK_MAX
 from etcdpy.mvcc import read
+from etcdpy.mvcc.fetch import close_scan
 from etcdpy.mvcc.record import key_of
 from etcdpy.mvcc.revision import SUB_BITS, disk_key, from_disk_key, is_tombstone_key, pack
 
@@ -131,7 +132,7 @@ def _crc_steps(store: Store, main: int, compacted: int) -> Generator[None, None,
                 work = 0
                 yield
     finally:
-        read.close_scan(scan)
+        close_scan(scan)
     return hasher.digest()
 
 
@@ -159,6 +160,6 @@ def backend_steps(backend: Backend) -> Generator[None, None, int]:
                 size = 0
                 yield
     finally:
-        read.close_scan(scan)
+        close_scan(scan)
     final: int = google_crc32c.extend(crc, b"".join(parts))
     return final

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from etcdpy.backend import META_BUCKET, REVISION_BUCKET
 from etcdpy.errors import Compacted, FutureRevision
 from etcdpy.limits import COMPACTION_BATCH_DEFAULT, RESTORE_SLICE_RECORDS
-from etcdpy.mvcc import compaction, hashing, read
+from etcdpy.mvcc import compaction, fetch, hashing, read
 from etcdpy.mvcc.compaction import FINISHED_COMPACTION, SCHEDULED_COMPACTION
 from etcdpy.mvcc.index import KeyIndex
 from etcdpy.mvcc.record import first_record, lease_after, put_record, read_varint, tombstone_record, varint
@@ -145,7 +145,7 @@ class Store:
     def open(cls, backend: Backend, leases: LeaseBook | None = None) -> Store:
         """A store over a backend's data, restored in one go."""
         store = cls(backend, leases)
-        read.finish(store.restore_steps())
+        fetch.finish(store.restore_steps())
         return store
 
     # --- writing ---
@@ -239,13 +239,11 @@ class Store:
 
     def record(self, packed: int) -> bytes:
         """The record of a put by its packed revision, which the index must know."""
-        record = self.backend.get(disk_key(packed))
-        assert record is not None, f"revision {packed >> SUB_BITS} of the index is not on disk"
-        return record
+        return fetch.read_record(self.backend, packed)
 
     def records(self, packed: list[int]) -> list[bytes]:
         """The records of puts by their packed revisions, in one go."""
-        return read.finish(read.record_steps(self.backend, packed, self.record_count))
+        return fetch.finish(fetch.record_steps(self.backend, packed, self.record_count))
 
     def record_at(self, key: bytes, main_revision: int) -> bytes | None:
         """The record of a key as of a main revision; None if it did not exist then, or is forgotten by compaction."""
@@ -261,7 +259,7 @@ class Store:
             record = self.get(key)
             found = [] if record is None else [record]
             return read.RangeResult(found, len(found), False, self.current_revision)
-        return read.finish(read.range_steps(self, key, end, options))
+        return fetch.finish(read.range_steps(self, key, end, options))
 
     def range_steps(
         self, key: bytes, end: bytes = b"", options: read.RangeOptions = read.PLAIN

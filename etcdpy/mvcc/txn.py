@@ -16,11 +16,12 @@ Requests have passed the checks of shape (empty keys, too many operations, the s
 from __future__ import annotations
 
 import operator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from etcdpy.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
 from etcdpy.mvcc import record as wire
-from etcdpy.mvcc.read import RangeOptions, range_body, range_body_steps, range_steps
+from etcdpy.mvcc.read import RangeOptions, range_at_steps, range_body, range_body_steps
 from etcdpy.mvcc.revision import SUB_BITS
 from etcdpy.proto.rpc_pb2 import Compare
 
@@ -127,21 +128,23 @@ def apply_txn(store: Store, request: TxnRequest) -> bytes:
 
 
 def read_only_steps(store: Store, request: TxnRequest) -> Generator[None, None, bytes]:
-    """A transaction of ranges alone, in slices, all at the revision that is current now. Returns what `apply_txn` does.
+    """A transaction of ranges alone, in slices: writes and compactions may happen between them. Returns as `apply_txn`.
 
-    Raises what `apply_txn` raises, from the first `next`.
+    All of it is as of the revision at the first `next`, which the inner headers show; the caller takes the revision of
+    the outer one before that `next`. Raises FutureRevision, Compacted from there. To be exhausted or closed.
     """
     branch = _choose(store, request)
     _check(store, branch)
-    main = store.current_revision
+    current = store.current_revision
     header = _header(store)
+    mains = [store.read_revision(op.request_range.revision) for op in branch.operations]
     parts = [b"\x10\x01"] if branch.succeeded else []
-    with store.pin(main):
-        for op in branch.operations:
-            options = range_options(op.request_range)
-            if options.revision <= 0:
-                options = options._replace(revision=main)
-            result = yield from range_steps(store, op.request_range.key, op.request_range.range_end, options)
+    with ExitStack() as pins:
+        for main in mains:
+            pins.enter_context(store.pin(main))
+        for op, main in zip(branch.operations, mains, strict=True):
+            asked = op.request_range
+            result = yield from range_at_steps(store, asked.key, asked.range_end, range_options(asked), main, current)
             body = yield from range_body_steps(result)
             parts.append(wire.length_delimited(b"\x1a", _response(b"\x0a", header, body)))
     return b"".join(parts)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from etcdpy.errors import EtcdError
-from etcdpy.mvcc.read import finish, range_body
+from etcdpy.mvcc.fetch import finish
+from etcdpy.mvcc.read import range_body
 from etcdpy.mvcc.store import NoLeases, Store
 from etcdpy.mvcc.txn import apply_delete_range, apply_put, apply_txn, range_options
 from etcdpy.proto import rpc_pb2

@@ -12,11 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from etcdpy.backend import REVISION_BUCKET
 from etcdpy.errors import EtcdError
-from etcdpy.mvcc import read
+from etcdpy.mvcc import fetch, read
 from etcdpy.mvcc.compaction import WAITS
+from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.hashing import HashKv
 from etcdpy.mvcc.index import KeyHistory
-from etcdpy.mvcc.read import RangeResult, finish, range_body
+from etcdpy.mvcc.read import RangeResult, range_body
 from etcdpy.mvcc.revision import BUCKET_END
 from etcdpy.mvcc.store import Store
 from etcdpy.mvcc.txn import apply_delete_range, apply_put, apply_txn, range_options
@@ -301,16 +302,16 @@ class MvccMachine(RuleBasedStateMachine):
 @pytest.fixture(autouse=True, scope="module")
 def tiny_slices() -> Generator[None, None, None]:
     """Slices of a few records, so that walks of these small stores are interrupted, and both ways of reading happen."""
-    with mock.patch.multiple(
-        read,
+    small_fetches = mock.patch.multiple(
+        fetch,
         RANGE_SLICE_KEYS_MAX=2,
         READ_SLICE_WORK_MAX=4,
-        SORT_RUN_ROWS_MAX=2,
         _FEW_RECORDS=1,
         _SCAN_SPARSENESS_MAX=2,
         _RUN_GAP_MAX=2,
         _RUN_BLOCK=3,
-    ):
+    )
+    with small_fetches, mock.patch.multiple(read, RANGE_SLICE_KEYS_MAX=2, SORT_RUN_ROWS_MAX=2):
         yield
 
 
