@@ -163,6 +163,10 @@ STREAMS_PER_CONNECTION_MAX: Final = 100_000
 PENDING_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 """Answer bytes that wait for one connection's flow control; while there are more, its new streams are refused."""
 
+PENDING_ANSWER_BYTES_HARD_MAX: Final = 4 * 1024 * 1024 * 1024
+"""With more waiting the connection is closed. Two answers of gRPC's largest size; only calls that were open before the
+limit above held can get there."""
+
 WRITE_SLICE_BYTES: Final = 256 * 1024
 """Written to a socket at a time, and the mark of the write buffer at which work for the connection pauses. Copying it
 takes 0.1 ms."""

@@ -193,15 +193,23 @@ class Http1Protocol(asyncio.Protocol):
         if body_forbidden(method, response.status):
             self._write(start, self._http.send(h11.EndOfMessage()))
         elif isinstance(body, bytes):
-            parts = [start]
-            if body:
-                parts.append(self._http.send(h11.Data(data=body)))
-            parts.append(self._http.send(h11.EndOfMessage()))
-            self._write(*parts)
-            await self._writable.wait()
+            await self._write_body(start, body)
         else:
             self._write(start)
             await self._stream(body)
+
+    async def _write_body(self, start: bytes | None, body: bytes) -> None:
+        """A body in slices: a join of all of it would hold the loop for 0.5 ms a megabyte."""
+        first, rest = body[: limits.WRITE_SLICE_BYTES], memoryview(body)[limits.WRITE_SLICE_BYTES :]
+        self._write(start, self._http.send(h11.Data(data=first)) if first else None)
+        while rest:
+            await self._writable.wait()
+            if self._open_transport().is_closing():
+                return
+            self._write(self._http.send(h11.Data(data=bytes(rest[: limits.WRITE_SLICE_BYTES]))))
+            rest = rest[limits.WRITE_SLICE_BYTES :]
+        self._write(self._http.send(h11.EndOfMessage()))
+        await self._writable.wait()
 
     async def _stream(self, body: AsyncIterator[bytes]) -> None:
         self._streaming = True

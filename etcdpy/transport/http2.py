@@ -117,7 +117,7 @@ class Http2Connection(Sender):
                 return
             position = len(PREFACE)
         streams, by_block, max_receive = self.streams, self._heads.by_block, self.service.max_receive_bytes
-        from_bytes = int.from_bytes
+        from_bytes, pending_max = int.from_bytes, limits.PENDING_ANSWER_BYTES_MAX
         taken = 0  # bytes of DATA frames on the fast road
         while size - position >= 9:
             word, flags, stream_id = _FRAME(data, position)
@@ -157,7 +157,12 @@ class Http2Connection(Sender):
                         continue
             elif stream_id == self._next_fast and flags == FLAG_END_HEADERS and word & 255 == HEADERS:
                 head = by_block.get(data[start:end])
-                if head is not None and head.plain_unary and len(streams) < self._max_streams:
+                if (
+                    head is not None
+                    and head.plain_unary
+                    and len(streams) < self._max_streams
+                    and self.pending_bytes <= pending_max
+                ):
                     self.last_stream = stream_id
                     self._next_fast = stream_id + 2
                     position = end
@@ -194,6 +199,8 @@ class Http2Connection(Sender):
         return self._settled
 
     def _one_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if self.wants_close:
+            return
         if not self._settled and kind != SETTINGS:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
         if self._block_stream and (kind != CONTINUATION or stream_id != self._block_stream):
@@ -542,13 +549,13 @@ class Http2Connection(Sender):
         """GOAWAY and close, at once."""
         if not self.wants_close:
             self.out.append(frames.goaway(max(self.last_stream, 0), code, debug))
-            self.wants_close = True
             self.wake()
             self.lose()
 
     def lose(self) -> None:
         """The connection is gone: every stream learns it."""
         self.wants_close = True
+        self._next_fast = _NO_FAST_ROAD
         while self.streams:
             stream = next(iter(self.streams.values()))
             self.forget(stream)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from etcdpy.transport.server import Server
 
 _TLS_HANDSHAKE_BYTE: Final = 0x16
+_TLS_SHUTDOWN_SECONDS: Final = 2.0
 
 
 class TlsSource(Protocol):
@@ -183,6 +184,7 @@ class Listener:
             sock,
             ssl=context,
             ssl_handshake_timeout=server.options.tls_handshake_seconds if context is not None else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS if context is not None else None,
         )
 
     async def _first_byte(self, sock: socket.socket) -> int:
@@ -208,8 +210,10 @@ def _settle(future: asyncio.Future[None]) -> None:
 def _shown(sock: socket.socket, address: tuple[str, int] | str) -> str:
     if sock.family == socket.AF_UNIX:
         return "@"
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    host, port = str(address[0]), address[1]
+    if host.startswith("::ffff:") and "." in host:
+        host = host.removeprefix("::ffff:")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def open_sockets(endpoint: Endpoint, *, reuse_address: bool, reuse_port: bool) -> list[socket.socket]:
@@ -239,7 +243,9 @@ def _open_tcp(family: int, address: object, *, reuse_address: bool, reuse_port: 
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # The wildcard takes IPv4 as well, as in Go; a name's addresses each get their own socket.
+            wildcard = address[0] == "::"  # type: ignore[index]
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if wildcard else 1)
         sock.setblocking(False)
         sock.bind(address)  # type: ignore[arg-type]
         sock.listen(limits.LISTEN_BACKLOG)

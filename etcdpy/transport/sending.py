@@ -190,10 +190,14 @@ class Sender:
             self.pending_bytes += size
             if stream not in self._stalled:
                 self._ready[stream] = None
+            if self.pending_bytes > limits.PENDING_ANSWER_BYTES_HARD_MAX:
+                self.terminate(ErrorCode.ENHANCE_YOUR_CALM, b"too many bytes wait to be read")
         self.wake()
 
     def end_stream(self, stream: Stream, trailers: bytes) -> None:
         """End our side after everything queued, with a trailer block, or without one if it is empty."""
+        if self.wants_close:
+            return
         stream.final = trailers
         if not stream.outbox:
             self._write_final(stream)
@@ -272,6 +276,10 @@ class Sender:
 
     def close_early(self, stream: Stream) -> None:
         """The answer is complete and the client still sends."""
+        raise NotImplementedError
+
+    def terminate(self, code: ErrorCode, debug: bytes = b"") -> None:
+        """GOAWAY and close, at once."""
         raise NotImplementedError
 
     def forget(self, stream: Stream) -> None:

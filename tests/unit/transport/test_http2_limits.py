@@ -181,3 +181,24 @@ def test_new_streams_are_refused_while_too_much_waits_to_be_sent(monkeypatch: py
     wire.take()
     wire.request(5, b"")
     assert wire.connection.pending_bytes == 5  # the answer to stream 5, whose window is still zero
+
+
+def test_known_blocks_are_refused_while_too_much_waits_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_ANSWER_BYTES_MAX", 1000)
+    wire = Wire(settings={frames.SETTING_INITIAL_WINDOW_SIZE: 0})
+    for stream in (1, 3):
+        wire.request(stream, b"x" * 600)
+    wire.request(5)
+    assert [(one.stream, one.code) for one in wire.take() if one.kind == frames.RST_STREAM] == [
+        (5, ErrorCode.REFUSED_STREAM)
+    ]
+
+
+def test_a_client_that_reads_nothing_is_dropped_at_the_hard_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_ANSWER_BYTES_HARD_MAX", 10_000)
+    wire = Wire(settings={frames.SETTING_INITIAL_WINDOW_SIZE: 0})
+    for stream in range(1, 41, 2):
+        wire.request(stream, b"x" * 600)
+    assert wire.goaway() == (CALM, b"too many bytes wait to be read")
+    assert not wire.connection.streams
+    assert wire.connection.pending_bytes == 0
