@@ -80,6 +80,7 @@ def _refuse(problem: ConfigError) -> int:
         log.error(str(problem), **problem.fields)
     else:
         log.warn("failed to verify flags", error=str(problem))
+    logs.close()
     return problem.exit_code
 
 

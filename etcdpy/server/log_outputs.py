@@ -12,14 +12,13 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits
 from etcdpy.server.notes import ConfigError
 from etcdpy.server.validate import JOURNAL, parse_rotation
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Mapping
 
     from etcdpy.server.config import Config
@@ -71,9 +70,7 @@ class StreamOutput(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line, or lose it."""
         try:
-            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-            while line:
-                line = line[os.write(self._fd, line) :]
+            _write_all(self._fd, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
         except Exception as problem:
             failures.add(self._output, problem)
 
@@ -88,18 +85,40 @@ class _QuietFile:
         failures.add(self.baseFilename, sys.exc_info()[1])
 
 
-def _open_log(path: str, mode: int = _FILE_MODE) -> io.TextIOWrapper:
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_CLOEXEC, mode)
+class _LogFile:
+    """A file that gets each line in one unbuffered write: what cannot be written is lost now, not kept for later."""
 
-    return open(path, "a", encoding="utf-8", errors="backslashreplace", opener=opener)
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+
+    def write(self, text: str) -> None:
+        """Write all of it. Raises OSError."""
+        _write_all(self._fd, text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the file, once."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 class FileOutput(_QuietFile, logging.handlers.WatchedFileHandler):
     """Lines to a file, which is opened anew when logrotate moved it away."""
 
-    def _open(self) -> io.TextIOWrapper:
-        return _open_log(self.baseFilename)
+    def _open(self) -> Any:
+        return _LogFile(self.baseFilename)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line, or lose it."""
@@ -121,8 +140,8 @@ class RotatingOutput(_QuietFile, logging.handlers.BaseRotatingHandler):
         self._wall = wall
         super().__init__(path, "a", encoding="utf-8")
 
-    def _open(self) -> io.TextIOWrapper:
-        stream = _open_log(self.baseFilename)
+    def _open(self) -> Any:
+        stream = _LogFile(self.baseFilename)
         self._written = os.fstat(stream.fileno()).st_size
         return stream
 

@@ -1,0 +1,73 @@
+"""What the operating system gives."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from etcdpy import limits
+from etcdpy.server import process
+from etcdpy.server.loop_lag import LoopLag
+
+
+def test_too_few_descriptors() -> None:
+    assert process.check_descriptor_limit(151) == 1
+    with pytest.raises(process.TooFewDescriptors, match="file descriptor limit of etcd process is too low"):
+        process.check_descriptor_limit(150)
+    assert process.check_descriptor_limit() == process.descriptor_limit() - 150
+
+
+def test_open_descriptors_are_counted() -> None:
+    before = process.descriptors_used()
+    pair = os.pipe()
+    assert process.descriptors_used() == before + 2
+    for each in pair:
+        os.close(each)
+
+
+def test_readings_are_plausible() -> None:
+    assert process.resident_bytes() > 1_000_000
+    assert process.cpu_seconds() > 0
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class FakeHandle:
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeLoop:
+    """Keeps the one timer that LoopLag sets."""
+
+    def __init__(self) -> None:
+        self.callback: Callable[[], None] = lambda: None
+        self.delay = 0.0
+        self.handle = FakeHandle()
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> FakeHandle:
+        self.delay, self.callback = delay, callback
+        return self.handle
+
+
+def test_loop_lag_counts_how_late_the_timer_is() -> None:
+    loop, now = FakeLoop(), [100.0]
+    stalls: list[float] = []
+    lag = LoopLag(loop, stalls.append, clock=lambda: now[0])  # type: ignore[arg-type]
+    lag.start()
+    assert loop.delay == limits.LOOP_LAG_INTERVAL_SECONDS
+    for late in (0.0, 0.003, 0.25):
+        now[0] += loop.delay + late
+        loop.callback()
+    assert lag.histogram.count == 3
+    assert lag.histogram.total == pytest.approx(0.253)
+    assert lag.longest_seconds == pytest.approx(0.25)
+    assert stalls == [pytest.approx(0.25)]
+    lag.stop()
+    assert loop.handle.cancelled
