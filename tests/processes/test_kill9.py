@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -38,7 +38,8 @@ def put(key: bytes, value: bytes) -> rpc_pb2.RequestOp:
 def write_until_it_dies(endpoint: str, prefix: bytes, told: Acknowledged) -> None:
     """Keep IN_FLIGHT requests under way, every third a transaction of two keys, until the server is gone."""
     with Client(endpoint) as client:
-        waiting: list[tuple[list[bytes], bytes, grpc.Future]] = []
+        waiting: list[tuple[list[bytes], bytes, Any]] = []
+        call: Any
         number = 0
         try:
             while True:

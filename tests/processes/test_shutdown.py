@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 import time
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from etcdpy.proto import rpc_pb2
 from tests.support.client import Client, Refusal, prefix_end, refusal_of
 from tests.support.members import Member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from etcdpy.proto import rpc_pb2
 
 STOP_SECONDS_MAX = 1.5
 
@@ -51,15 +53,14 @@ def test_open_streams_do_not_hold_it_up(member: Member) -> None:
     with Client.of(member) as client, client.watching() as watch:
         watch.create(b"k", b"\0")
         watch.next()
-        requests: list[rpc_pb2.LeaseKeepAliveRequest] = []
-        still = threading.Event()
-        keepalive = client.lease.LeaseKeepAlive(iter(lambda: still.wait() or requests.pop(), None))
+        still: queue.SimpleQueue[rpc_pb2.LeaseKeepAliveRequest | None] = queue.SimpleQueue()
+        keepalive = client.lease.LeaseKeepAlive(iter(still.get, None))
         client.put(b"k", b"v")
         assert watch.next().events
         assert stop(member) < STOP_SECONDS_MAX
         ended = watch.wait_ended()
         assert ended.code in {"Unavailable", "Canceled"}, ended
-        still.set()
+        still.put(None)
         keepalive.cancel()  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,183 @@
+"""Large ranges, large values, many watchers, many connections: right answers, and no stall of the loop."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.load import run_h2load
+from etcdpy.proto import rpc_pb2
+from tests.support.client import CALL_SECONDS_MAX, Client, Refusal, prefix_end, refusal
+from tests.support.members import Kind, Member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STALL_SECONDS_MAX = 0.010
+STALLS_PERMILLE_MAX = 2
+"""Of the lag samples, how many may be over the limit: on a machine that others use too, the kernel itself holds a
+process back now and then. A loop that stalls by its own doing does so at every request of a kind."""
+
+
+@pytest.fixture(scope="module", params=[pytest.param("etcd", marks=pytest.mark.reference), "etcdpy"])
+def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    kind: Kind = request.param
+    with Member(kind, tmp_path_factory.mktemp(kind), flags=["--quota-backend-bytes=8589934592"]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(member: Member) -> Iterator[Client]:
+    with Client.of(member) as connected:
+        yield connected
+
+
+def lag(member: Member) -> tuple[float, float]:
+    """How many samples the loop-lag histogram has, and how many of them are over the limit."""
+    name = "etcdpy_loop_lag_seconds"
+    every = member.metric(f"{name}_count")
+    within = member.metric(f'{name}_bucket{{le="{STALL_SECONDS_MAX:g}"}}')
+    return every, every - within
+
+
+@pytest.fixture(autouse=True)
+def no_stall(member: Member) -> Iterator[None]:
+    """Around every test: the loop was never late by more than the limit."""
+    if member.kind == "etcd":
+        yield
+        return
+    every_before, late_before = lag(member)
+    yield
+    time.sleep(0.2)
+    every, late = lag(member)
+    samples, stalls = every - every_before, late - late_before
+    assert samples > 0, "the loop's lag is not measured"
+    assert stalls <= max(1, samples * STALLS_PERMILLE_MAX / 1000), f"{stalls:.0f} of {samples:.0f} samples over 10 ms"
+
+
+KEYS = 100_000
+
+
+@pytest.fixture(scope="module")
+def many(client: Client) -> bytes:
+    """The prefix of 100,000 small keys."""
+    prefix = b"/many/"
+
+    def store(start: int) -> None:
+        client.txn(
+            success=[
+                rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=prefix + b"%06d" % number, value=b"%d" % number))
+                for number in range(start, start + 125)
+            ]
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store, range(0, KEYS, 125)))
+    return prefix
+
+
+class TestHundredThousandKeys:
+    def test_range(self, client: Client, many: bytes) -> None:
+        answer = client.range(many, prefix_end(many))
+        assert (answer.count, answer.more, len(answer.kvs)) == (KEYS, False, KEYS)
+        assert [kv.key for kv in answer.kvs] == [many + b"%06d" % number for number in range(KEYS)]
+        assert answer.kvs[-1].value == b"%d" % (KEYS - 1)
+
+    def test_range_stream(self, client: Client, many: bytes) -> None:
+        chunks = client.range_stream(rpc_pb2.RangeRequest(key=many, range_end=prefix_end(many)))
+        assert sum(len(chunk.kvs) for chunk in chunks) == chunks[-1].count == KEYS
+        assert len(chunks) > 3
+
+    def test_counting_and_keys_only(self, client: Client, many: bytes) -> None:
+        assert client.range(many, prefix_end(many), count_only=True).count == KEYS
+        assert len(client.range(many, prefix_end(many), keys_only=True).kvs) == KEYS
+
+    def test_sorted_by_value(self, client: Client, many: bytes) -> None:
+        request = {"sort_target": rpc_pb2.RangeRequest.VALUE, "sort_order": rpc_pb2.RangeRequest.DESCEND}
+        answer = client.range(many, prefix_end(many), limit=3, **request)
+        assert [kv.value for kv in answer.kvs] == [b"99999", b"99998", b"99997"]
+        assert answer.count == KEYS
+
+    def test_paging(self, client: Client, many: bytes) -> None:
+        start, seen, revision = many, 0, 0
+        while True:
+            page = client.range(start, prefix_end(many), limit=10_000, revision=revision)
+            seen += len(page.kvs)
+            revision = revision or page.header.revision
+            if not page.more:
+                break
+            start = page.kvs[-1].key + b"\0"
+        assert seen == KEYS
+
+    def test_others_are_served_meanwhile(self, member: Member, client: Client, many: bytes) -> None:
+        """Long ranges on one connection do not make small ones on another wait for them."""
+        waits = []
+        with Client.of(member) as other, ThreadPoolExecutor(1) as pool:
+            long = pool.submit(lambda: [client.range(many, prefix_end(many)).count for _ in range(3)])
+            while not long.done():
+                begun = time.monotonic()
+                other.range(many + b"000001", serializable=True)
+                waits.append(time.monotonic() - begun)
+            assert long.result() == [KEYS] * 3
+        assert sorted(waits)[len(waits) // 2] < 0.05
+
+    def test_delete(self, client: Client, many: bytes) -> None:
+        before = client.revision()
+        answer = client.delete(many, prefix_end(many))
+        assert (answer.deleted, answer.header.revision) == (KEYS, before + 1)
+        assert client.range(many, prefix_end(many), count_only=True).count == 0
+
+
+class TestLargeValues:
+    SIZE = 1_500_000
+
+    def test_put_range_watch(self, client: Client) -> None:
+        with client.watching() as watch:
+            watch.create(b"/large/", prefix_end(b"/large/"), fragment=True)
+            watch.next()
+            for number in range(12):
+                client.put(b"/large/%02d" % number, bytes([number]) * self.SIZE)
+            events = watch.events(12, seconds_max=20)
+        assert [len(event.kv.value) for event in events] == [self.SIZE] * 12
+        answer = client.range(b"/large/", prefix_end(b"/large/"))
+        assert [kv.value[:1] for kv in answer.kvs] == [bytes([number]) for number in range(12)]
+
+    def test_past_the_limit(self, client: Client) -> None:
+        request = rpc_pb2.PutRequest(key=b"/large/x", value=bytes(1_572_864))
+        assert refusal(client.kv.Put, request) == Refusal("InvalidArgument", "etcdserver: request is too large")
+
+
+def test_ten_thousand_watchers(client: Client) -> None:
+    """Ten streams of 1,000 watchers: each key is watched by ten of them, one on each stream."""
+    streams = [client.watching() for _ in range(10)]
+    try:
+        for stream in streams:
+            for number in range(1000):
+                stream.create(b"/watched/%03d" % number)
+        for stream in streams:
+            assert [stream.next(30).watch_id for _ in range(1000)] == list(range(1000))
+        for number in range(0, 1000, 10):
+            client.put(b"/watched/%03d" % number, b"v")
+        for stream in streams:
+            events = stream.events(100, seconds_max=20)
+            assert [event.kv.key for event in events] == [b"/watched/%03d" % number for number in range(0, 1000, 10)]
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load (nghttp2-client) is not installed")
+def test_a_thousand_connections(member: Member, client: Client) -> None:
+    soft_limit = int(subprocess.run(["sh", "-c", "ulimit -n"], capture_output=True, text=True, check=True).stdout)
+    if soft_limit < 2200:
+        pytest.skip(f"only {soft_limit} open files allowed")
+    before = client.revision()
+    message = rpc_pb2.PutRequest(key=b"/connections", value=b"v" * 100).SerializeToString()
+    load = run_h2load(member, "/etcdserverpb.KV/Put", [message], 20_000, connections=1000, streams=1)
+    assert load.requests == client.revision() - before == 20_000
+    assert client.kv.Range(rpc_pb2.RangeRequest(key=b"/connections"), timeout=CALL_SECONDS_MAX).kvs[0].version == 20_000
