@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.storage.errors import DamagedError
+from etcdpy.storage.leveldb import REPLACE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,7 @@ class BatchChain:
             if number != expected:
                 raise DamagedError(
                     f"{path}: batch {expected} is missing although batch {number} is there, so a write-ahead file "
-                    "(*.log) was damaged or removed; replace this member, or restore it from a snapshot"
+                    f"(*.log) was damaged or removed; {REPLACE}"
                 )
             expected += 1
         return BatchChain(prefix, first or 1, expected or 1)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import plyvel
 
 from etcdpy.storage.errors import DamagedError, StorageError
+from etcdpy.storage.tables import check_footers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,9 @@ Batch = Any
 """A plyvel write batch."""
 
 MIB: Final = 1 << 20
+
+REPLACE: Final = "replace this member (remove it, then add it anew with an empty data directory), or restore a snapshot"
+"""The mend for what cannot be repaired: never guess at data."""
 
 STATE_OPTIONS: Final[dict[str, Any]] = {
     # Every block that is read has its checksum verified when a table is opened, compacted or recovered.
@@ -57,13 +61,15 @@ LOG_OPTIONS: Final[dict[str, Any]] = {
 
 def open_database(path: Path, options: dict[str, Any], *, create: bool) -> Database:
     """Open or create the database in `path`. Raises DamagedError naming the file that LevelDB cannot make sense of."""
+    if not create and path.is_dir():
+        check_footers(path, REPLACE)
     try:
         return plyvel.DB(str(path), create_if_missing=create, error_if_exists=create, **options)
     except plyvel.CorruptionError as error:
-        raise DamagedError(f"{path}: {describe(error)}") from error
+        raise DamagedError(f"{path}: {describe(error)}; {REPLACE}") from error
     except plyvel.Error as error:
         if _is_missing_file(error):
-            raise DamagedError(f"{path}: {describe(error)}") from error
+            raise DamagedError(f"{path}: {describe(error)}; {REPLACE}") from error
         raise StorageError(f"{path}: {describe(error)}") from error
 
 
@@ -83,7 +89,7 @@ def describe(error: BaseException) -> str:
 def translate(path: Path, error: plyvel.Error) -> StorageError:
     """The error to raise for one that a read or write met."""
     if isinstance(error, plyvel.CorruptionError):
-        return DamagedError(f"{path}: {describe(error)}; replace this member, or restore it from a snapshot")
+        return DamagedError(f"{path}: {describe(error)}; {REPLACE}")
     return StorageError(f"{path}: {describe(error)}")
 
 

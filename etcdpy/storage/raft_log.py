@@ -22,7 +22,7 @@ from etcdpy.raft.entry import Entry, decode_entry, encode_entries
 from etcdpy.raft.errors import LogCompacted, LogUnavailable
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage.errors import DamagedError
-from etcdpy.storage.leveldb import LevelError, translate
+from etcdpy.storage.leveldb import REPLACE, LevelError, translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +160,7 @@ class RaftLog:
         except LevelError as error:
             raise translate(self._path, error) from error
         if not entries or entries[0].index != lo or entries[-1].index != lo + len(entries) - 1:
-            raise DamagedError(f"{self._path}: entries {lo} to {hi - 1} cannot be read back; replace this member")
+            raise DamagedError(f"{self._path}: entries {lo} to {hi - 1} cannot be read back; {REPLACE}")
         return entries
 
     # --- writing ---

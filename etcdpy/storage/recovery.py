@@ -16,7 +16,7 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage import data_dir, raft_log
 from etcdpy.storage.errors import DamagedError
-from etcdpy.storage.leveldb import LevelError, describe
+from etcdpy.storage.leveldb import REPLACE, LevelError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from etcdpy.storage.leveldb import Database
 
 T = TypeVar("T")
-
-REPLACE: Final = "replace this member (remove it, then add it anew with an empty data directory), or restore a snapshot"
 
 
 class Action(Enum):
