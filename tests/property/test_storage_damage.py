@@ -1,0 +1,176 @@
+"""A data directory cut or damaged anywhere recovers a whole prefix of batches, or refuses to start and says why.
+
+It never serves anything that was not written: every entry and record that opens is checked against what it must be.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etcdpy.storage.engine import Engine
+from etcdpy.storage.errors import StorageError
+from tests.support.storage import check_prefix, copy_dir, flush, new_engine, write_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VALUE_BYTES = 200
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A member that was killed: tables, a write-ahead file of several 32 KiB blocks, batches of many sizes."""
+    path = tmp_path_factory.mktemp("whole") / "data"
+    draw = random.Random(1)
+    engine = new_engine(path, snapshot_count=400, catchup_entries=100)
+    for _ in range(30):
+        write_batch(engine, draw.randrange(1, 40), size=VALUE_BYTES)
+    engine.close()
+    engine = new_engine(path, snapshot_count=400, catchup_entries=100)
+    for number in range(60):
+        write_batch(engine, draw.randrange(1, 20), size=VALUE_BYTES, apply=number % 3 != 0)
+    flush(engine)
+    copy = copy_dir(path, path.parent / "killed")
+    engine.close()
+    return copy
+
+
+def attempt(path: Path) -> tuple[int, int] | None:
+    """Open and check; None when refused. The member works on afterwards."""
+    try:
+        engine = Engine.open(path)
+    except StorageError as error:
+        message = str(error)
+        assert "\n" not in message
+        assert str(path) in message
+        return None
+    try:
+        try:
+            found = check_tail(engine)
+        except StorageError:
+            return None  # damage inside a table, found by the scan that restoring the index is
+        write_batch(engine, 3, size=VALUE_BYTES, apply=False)
+        return found
+    finally:
+        engine.close()
+
+
+def check_tail(engine: Engine) -> tuple[int, int]:
+    return check_prefix(engine, size=VALUE_BYTES)
+
+
+def data_files(path: Path) -> list[Path]:
+    return sorted(
+        file
+        for room in ("log", "state")
+        for file in (path / "member" / room).iterdir()
+        if not file.name.startswith("LO")
+    )
+
+
+def damaged(whole: Path, target: Path, file: Path, position: int, how: str, seed: int) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    copy_dir(whole, target)
+    victim = target / file.relative_to(whole)
+    content = bytearray(victim.read_bytes())
+    if how == "cut":
+        del content[position:]
+    elif how == "flip":
+        content[position] ^= 1 << seed % 8
+    elif how == "zeros":
+        content[position : position + 1 + seed % 70_000] = bytes(len(content[position : position + 1 + seed % 70_000]))
+    elif how == "noise":
+        end = min(len(content), position + 1 + seed % 200)
+        content[position:end] = random.Random(seed).randbytes(end - position)
+    elif how == "gone":
+        victim.unlink()
+        return
+    victim.write_bytes(content)
+
+
+def test_undamaged(whole: Path, tmp_path: Path) -> None:
+    copy_dir(whole, tmp_path / "data")
+    found = attempt(tmp_path / "data")
+    assert found is not None, "refused although whole"
+    assert found[0] == found[1] > 700
+
+
+@given(st.data())
+def test_damage_anywhere(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    file = data.draw(st.sampled_from(data_files(whole)), label="file")
+    position = data.draw(st.integers(0, max(file.stat().st_size - 1, 0)), label="position")
+    how = data.draw(st.sampled_from(["cut", "flip", "zeros", "noise", "gone"]), label="how")
+    seed = data.draw(st.integers(0, 1 << 20), label="seed")
+    target = tmp_path_factory.getbasetemp() / "damaged"
+    damaged(whole, target, file, position, how, seed)
+    attempt(target)
+
+
+def test_a_cut_tail_of_the_log_keeps_each_whole_batch(tmp_path: Path) -> None:
+    """Every byte of the last three batches: the state is behind, so the log's end may go missing batch by batch."""
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    sizes = []
+    log_file = newest_write_ahead(path)
+    for _ in range(4):
+        write_batch(engine, 2, apply=False)
+        sizes.append((log_file.stat().st_size, engine.log.last_index()))
+    copy = copy_dir(path, tmp_path / "copy")
+    engine.close()
+    content = newest_write_ahead(copy).read_bytes()
+    for size in range(sizes[0][0], len(content) + 1, 3):
+        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
+        copy_dir(copy, tmp_path / "cut")
+        newest_write_ahead(tmp_path / "cut").write_bytes(content[:size])
+        expected = max(last for end, last in sizes if end <= size)
+        again = Engine.open(tmp_path / "cut")
+        assert check_prefix(again) == (0, expected)
+        again.close()
+
+
+def newest_write_ahead(path: Path) -> Path:
+    return max((path / "member" / "log").glob("*.log"))
+
+
+def test_a_hole_of_zeros_is_noticed(tmp_path: Path) -> None:
+    """LevelDB alone skips it in silence: what follows would stand on a hole."""
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    for _ in range(150):
+        write_batch(engine, 5, size=VALUE_BYTES)
+    copies = {room: copy_dir(path, tmp_path / room) for room in ("log", "state")}
+    engine.close()
+    for room, copy in copies.items():
+        file = max((copy / "member" / room).glob("*.log"))
+        content = bytearray(file.read_bytes())
+        assert len(content) > 3 * 32768
+        content[32768 : 2 * 32768] = bytes(32768)
+        file.write_bytes(content)
+        with pytest.raises(StorageError, match=room):
+            Engine.open(copy)
+
+
+@pytest.mark.parametrize("room", ["log", "state"])
+def test_a_damaged_footer_is_named(whole: Path, tmp_path: Path, room: str) -> None:
+    """LevelDB takes a footer's numbers for true and asks for that much memory, which ends the process."""
+    copy_dir(whole, tmp_path / "data")
+    table = max((tmp_path / "data" / "member" / room).glob("*.ldb"))
+    content = table.read_bytes()
+    for footer, words in (
+        (b"\xff" * 9 + b"\x7f" + content[-38:], "points outside"),
+        (b"\xff" * 40 + content[-8:], "points outside"),
+        (content[-48:-8] + b"x" * 8, "damaged or cut"),
+    ):
+        table.write_bytes(content[:-48] + footer)
+        with pytest.raises(StorageError, match=words) as caught:
+            Engine.open(tmp_path / "data")
+        assert table.name in str(caught.value)
+    table.write_bytes(content[:20])
+    with pytest.raises(StorageError, match="the table is cut: 20 bytes"):
+        Engine.open(tmp_path / "data")

@@ -1,0 +1,76 @@
+"""A member's storage driven by hand: numbered batches, so that what is found again can be told to be a prefix."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from etcdpy.raft.entry import Entry
+from etcdpy.raft.types import ConfState, HardState
+from etcdpy.storage.engine import Engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etcdpy.storage.job import DiskJob
+
+
+def value(index: int, size: int = 40) -> bytes:
+    """What entry `index` carries; tells damage and mix-ups."""
+    return (b"%08d." % index) * (size // 9 + 1)
+
+
+def state_key(index: int) -> bytes:
+    return b"r" + index.to_bytes(8, "big")
+
+
+def run(engine: Engine, job: DiskJob) -> None:
+    job.run()
+    engine._finish(job)
+    if job.error is not None:
+        raise job.error
+
+
+def new_engine(path: Path, **options: object) -> Engine:
+    engine = Engine.open(path, **options)  # type: ignore[arg-type]
+    if engine.is_new:
+        engine.bootstrap(ConfState((1,)), HardState(1, 1, 0))
+    return engine
+
+
+def write_batch(engine: Engine, count: int, *, size: int = 40, apply: bool = True, term: int = 1) -> None:
+    """Append entries, one synced job; then apply them, which travels with the next job."""
+    first = engine.log.last_index() + 1
+    entries = [Entry(value(index, size), None, term, index) for index in range(first, first + count)]
+    run(engine, engine.take_job(HardState(term, 1, first - 1), entries, must_sync=True))
+    if apply:
+        apply_to(engine, first + count - 1)
+
+
+def apply_to(engine: Engine, last: int) -> None:
+    for entry in engine.log.entries(engine.applied_index + 1, last + 1, 1 << 40):
+        engine.state.put(state_key(entry.index), entry.data)
+        engine.set_applied(entry.index, entry.term)
+
+
+def flush(engine: Engine) -> None:
+    """Write what is applied."""
+    run(engine, engine.take_job(None, ()))
+
+
+def check_prefix(engine: Engine, *, size: int = 40) -> tuple[int, int]:
+    """Everything that is there is what was written, from the first on. Returns (applied index, last index)."""
+    first, last = engine.log.first_index(), engine.log.last_index()
+    entries = engine.log.entries(first, last + 1, 1 << 40) if last >= first else []
+    assert [entry.index for entry in entries] == list(range(first, last + 1))
+    assert all(entry.data == value(entry.index, size) for entry in entries)
+    applied = list(engine.state.scan(b"r", b"s"))
+    expected = [(state_key(index), value(index, size)) for index in range(1, engine.applied_index + 1)]
+    assert applied == expected, "state holds exactly what its applied index says"
+    assert engine.applied_index <= last
+    return engine.applied_index, last
+
+
+def copy_dir(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("LOCK"))
+    return target
