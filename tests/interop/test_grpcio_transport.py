@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import threading
@@ -10,12 +11,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import hpack
 import pytest
 
 from etcdpy.errors import Code, KeyNotFound, StatusError
+from etcdpy.transport import frames
 from etcdpy.transport.calls import Call, Kind, Method, StreamCall
 from etcdpy.transport.options import TransportOptions
 from tests.support.transport import TransportThread
+from tests.support.wire import headers, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -334,3 +338,51 @@ def test_keepalive_keeps_a_client_that_answers() -> None:
             time.sleep(0.7)
             server.call(lambda: room.held[0].finish(b"still here"))
             assert future.result() == b"still here"
+
+
+def test_a_client_that_takes_nothing_from_its_socket_is_dropped() -> None:
+    with TransportThread(Room().methods()) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("etcdpy.limits.WRITE_STALL_SECONDS_MAX", 0.2)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            window = frames.settings({frames.SETTING_INITIAL_WINDOW_SIZE: 2**30}) + frames.window_update(0, 2**30)
+            client.sendall(frames.PREFACE + window)
+            wait_for(lambda: server.call(lambda: len(server.server.connections)) == 1)
+            block = hpack.Encoder().encode(headers(path="/t.T/Size"))
+            client.sendall(frames.frame(1, 4, 1, block) + frames.frame(0, 1, 1, message(b"20000000")))
+            wait_for(lambda: server.call(lambda: len(server.server.connections)) == 0)
+
+
+def test_requests_wait_while_the_client_reads_no_answers() -> None:
+    """Back-pressure: with the socket full, nothing more is read, so no more work is done for this client."""
+    started = 0
+
+    def answer(call: Call, _body: bytes) -> None:
+        nonlocal started
+        started += 1
+        call.finish(b"x" * 100_000)
+
+    with TransportThread([Method("t.T", "Echo", Kind.UNARY, answer)]) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(5)
+        client.connect(("127.0.0.1", server.port))
+        window = frames.settings({frames.SETTING_INITIAL_WINDOW_SIZE: 2**30}) + frames.window_update(0, 2**30)
+        client.sendall(frames.PREFACE + window)
+        block = hpack.Encoder().encode(headers())
+        sent = 0
+        client.setblocking(False)
+        pad = b"y" * 10_000
+        with contextlib.suppress(BlockingIOError):
+            while sent < 5000:
+                data = frames.frame(1, 4, 2 * sent + 1, block if sent == 0 else hpack.Encoder().encode(headers()))
+                data += frames.frame(0, 1, 2 * sent + 1, message(pad))
+                sent += 1
+                while data:
+                    data = data[client.send(data) :]
+                time.sleep(0.0005)
+        time.sleep(0.1)
+        done = started
+        assert 0 < done < sent
+        time.sleep(0.2)
+        assert started == done
