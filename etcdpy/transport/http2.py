@@ -103,19 +103,20 @@ class Http2Connection(Sender):
         if self.wants_close:
             return
         try:
-            self._parse(data)
+            position = 0
+            if self._rest:
+                data = self._rest + data
+                self._rest = b""
+            if not self._greeted:
+                if not self._greet(data):
+                    return
+                position = len(PREFACE)
+            self._parse(data, position)
         except ConnectionFault as fault:
             self.terminate(fault.code, fault.reason.encode())
 
-    def _parse(self, data: bytes) -> None:  # noqa: C901 - one loop on purpose: a call for each frame costs 1 us a request
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        size, position = len(data), 0
-        if not self._greeted:
-            if not self._greet(data):
-                return
-            position = len(PREFACE)
+    def _parse(self, data: bytes, position: int) -> None:  # noqa: C901 - one loop: a call a frame costs 1 us a request
+        size = len(data)
         streams, by_block, max_receive = self.streams, self._heads.by_block, self.service.max_receive_bytes
         from_bytes, pending_max = int.from_bytes, limits.PENDING_ANSWER_BYTES_MAX
         taken = 0  # bytes of DATA frames on the fast road
@@ -140,6 +141,7 @@ class Http2Connection(Sender):
                         and message_bytes == length - 5
                         and message_bytes <= max_receive
                         and (expected < 0 or expected == length)
+                        and not self._block_stream
                     ):
                         taken += length
                         position = end

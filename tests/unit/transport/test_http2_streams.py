@@ -236,3 +236,11 @@ def test_content_length_holds_on_the_fast_road() -> None:
     block = wire.encoder.encode(headers(content_length="7"))
     wire.send(frame(1, 4, 5, block) + frame(0, 1, 5, message(b"hello")))
     assert [(one.stream, one.code) for one in wire.take()] == [(5, ErrorCode.PROTOCOL_ERROR)]
+
+
+def test_nothing_comes_between_the_parts_of_a_header_block() -> None:
+    wire = Wire()
+    wire.request(1, None, path="/t.T/Hold", end=False)
+    wire.send(frame(frames.HEADERS, 0, 3, b"") + frame(0, 1, 1, message(b"hi")))
+    assert wire.goaway() == (ErrorCode.PROTOCOL_ERROR, b"frame inside a header block")
+    assert not wire.bodies
