@@ -8,6 +8,7 @@ again, so that they cannot hold up those who are nearly there.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedDict
@@ -36,8 +37,11 @@ class CatchUp:
         self._delivery = delivery
         self._outbox_max = outbox_max
         self._outbox_resume = resume
-        self._lagging: SortedDict[int, dict[Watcher, None]] = SortedDict()
+        self._lagging: SortedDict[int, OrderedDict[Watcher, None]] = SortedDict()
+        """Cohorts by next revision. OrderedDict, because a dict is slow to give away its first entries."""
         self._blocked: dict[WatchStream, None] = {}
+        self._more_parked = False
+        """The last slice could not take all watchers of the streams that had drained."""
         self._window: Window | None = None
         self._cursor = 0
         self.count = 0
@@ -46,7 +50,7 @@ class CatchUp:
     @property
     def has_work(self) -> bool:
         """Whether anybody can be served now."""
-        return bool(self._lagging)
+        return bool(self._lagging) or self._more_parked
 
     @property
     def blocked_streams(self) -> int:
@@ -65,7 +69,7 @@ class CatchUp:
         watcher.next_revision = next_revision
         cohort = self._lagging.get(next_revision)
         if cohort is None:
-            cohort = self._lagging[next_revision] = {}
+            cohort = self._lagging[next_revision] = OrderedDict()
         cohort[watcher] = None
         watcher.stream.behind += 1
         self.count += 1
@@ -113,17 +117,25 @@ class CatchUp:
         return caught_up, compacted
 
     def _unpark(self) -> None:
+        """Make watchers of streams that have drained ready again, as many as a slice serves, in turns by stream."""
+        self._more_parked = False
         room = WATCH_SLICE_WATCHERS_MAX
         for stream in list(self._blocked):
             if stream.outbox.buffered_bytes > self._outbox_resume:
                 continue
+            if not room:
+                self._more_parked = True
+                return
             while stream.parked and room:
-                watcher = next(reversed(stream.parked))
+                watcher = next(iter(stream.parked))
                 self.take_out(watcher)
                 self.lag(watcher, watcher.next_revision)
                 room -= 1
-            if not room:
-                return
+            if stream.parked:
+                # To the end of the line.
+                del self._blocked[stream]
+                self._blocked[stream] = None
+                self._more_parked = True
 
     def _find_compacted(self) -> list[Watcher]:
         """Cancel those that need a revision below the compaction's; like etcd's, the answer gives no reason text."""
@@ -132,7 +144,7 @@ class CatchUp:
         for _ in range(WATCH_SLICE_WATCHERS_MAX):
             if not self._lagging or self._lagging.peekitem(0)[0] >= compact_revision:
                 break
-            watcher = next(reversed(self._lagging.peekitem(0)[1]))
+            watcher = next(iter(self._lagging.peekitem(0)[1]))
             self.take_out(watcher)
             if watcher.outbox.buffered_bytes > self._outbox_max:
                 self._park(watcher, watcher.next_revision)
@@ -187,7 +199,7 @@ class CatchUp:
                     return
                 if out_of_time is not None and served % _TIME_CHECK_WATCHERS == 0 and served and out_of_time():
                     return
-                watcher = next(reversed(cohort))
+                watcher = next(iter(cohort))
                 if not self._serve_watcher(watcher, window, header, reads):
                     return
                 served += 1

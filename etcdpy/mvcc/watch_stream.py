@@ -5,6 +5,7 @@ The rules are etcd's to the letter, odd ones included; `tests/interop/test_watch
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Protocol
 
 from etcdpy.errors import Compacted
@@ -46,8 +47,8 @@ class WatchStream:
         self._next_id = 0
         self.outbox = outbox
         self.watchers: dict[int, Watcher] = {}
-        self.parked: dict[Watcher, None] = {}
-        """Watchers behind that wait until the outbox has drained."""
+        self.parked: OrderedDict[Watcher, None] = OrderedDict()
+        """Watchers behind that wait until the outbox has drained; who waits longest is served first."""
         self.progress: dict[Watcher, None] = {}
         """Watchers that asked for progress notices."""
         self.behind = 0

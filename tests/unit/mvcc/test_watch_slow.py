@@ -72,6 +72,31 @@ def test_a_start_that_is_reached_with_a_full_outbox() -> None:
     assert revisions(outbox) == [3, 4]
 
 
+def test_many_watchers_of_streams_that_have_drained_need_no_second_look() -> None:
+    """`has_work` stays true while a drained stream has parked watchers: waiting for the next look cost 10 ms for each
+    512 of them."""
+    watched = Watched()
+    outboxes = []
+    for _ in range(2):
+        stream, outbox = watched.open()
+        for _ in range(2000):
+            stream.create(create(b"a"))
+        outbox.take()
+        outbox.buffered_bytes = limits.WATCH_OUTBOX_BYTES_MAX + 1
+        outboxes.append(outbox)
+    watched.put(b"a")
+    watched.settle()
+    assert (watched.hub.slow_watchers, watched.hub.blocked_streams) == (4000, 2)
+    for outbox in outboxes:
+        outbox.take()
+    served = []
+    while watched.hub.sync_slice():
+        served.append([len(outbox.messages) for outbox in outboxes])
+    assert [len(outbox.take()) for outbox in outboxes] == [2000, 2000]
+    assert served[1] == [512, 512], "streams take turns"
+    assert len(served) == 7
+
+
 def test_a_parked_watcher_that_is_overtaken_by_a_compaction_is_told() -> None:
     watched = slow()
     stream, outbox = watched.open()
