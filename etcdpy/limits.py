@@ -47,7 +47,7 @@ TLS_NAME_LOGGED_CHARS_MAX: Final = 256
 # --- server ---
 
 MAX_BATCH_PROPOSALS: Final = 512
-"""Proposals that one turn of the ready loop takes. Applying one takes about 10 us, so a batch holds the loop for 5 ms."""
+"""Proposals that one turn of the ready loop takes: at 10 us each, applying them holds the loop for 5 ms."""
 
 MAX_APPLY_SECONDS: Final = 0.005
 """How long applying may hold the loop before other work gets a turn; half of the 10 ms that nothing may exceed."""
@@ -391,3 +391,11 @@ LOOP_STALL_LOGGED_SECONDS: Final = 0.1
 
 APPLY_CHUNK_ENTRIES: Final = 32
 """Entries applied between two looks at the clock."""
+
+# --- api: metrics ---
+
+CLIENT_VERSIONS_COUNTED_MAX: Final = 32
+"""Texts of client-api-version that /metrics tells apart; the client chooses them, and each is a series for ever."""
+
+CLIENT_VERSION_BYTES_MAX: Final = 32
+"""A longer client-api-version counts as unknown."""

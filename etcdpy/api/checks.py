@@ -52,7 +52,9 @@ def check_range(request: rpc_pb2.RangeRequest) -> None:
 def check_range_stream(request: rpc_pb2.RangeRequest) -> None:
     """As `check_range`; a stream moreover knows neither custom orders nor revision filters."""
     check_range(request)
-    if request.sort_order == rpc_pb2.RangeRequest.DESCEND or request.sort_target != rpc_pb2.RangeRequest.KEY:
+    order, target = request.sort_order, request.sort_target
+    natural = target == rpc_pb2.RangeRequest.KEY and order == rpc_pb2.RangeRequest.ASCEND
+    if order != rpc_pb2.RangeRequest.NONE and not natural:
         raise StatusError(Code.UNIMPLEMENTED, "RangeStream does not support custom sort orders")
     if (
         request.min_mod_revision
@@ -126,7 +128,8 @@ class _Deletes:
         self.ranges.append((request.key, request.range_end or request.key + b"\0"))
 
     def cover(self, key: bytes) -> bool:
-        return any(start <= key and (key < end or end == b"\0") for start, end in self.ranges)
+        # As on etcd a deletion "from key on" (range end "\0") covers nothing here: its interval is taken literally.
+        return any(start <= key < end for start, end in self.ranges)
 
 
 def _written(operations: Iterable[rpc_pb2.RequestOp]) -> tuple[set[bytes], _Deletes]:

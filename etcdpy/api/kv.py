@@ -21,8 +21,9 @@ from etcdpy.api.proposals import Waiting
 from etcdpy.errors import EmptyKey, EtcdError
 from etcdpy.mvcc import txn
 from etcdpy.mvcc.read import RangeOptions, range_body_steps, range_steps
-from etcdpy.mvcc.record import key_of, length_delimited, repeated_field, varint
+from etcdpy.mvcc.record import key_of, length_delimited, repeated_field
 from etcdpy.proto import rpc_pb2
+from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

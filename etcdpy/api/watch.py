@@ -27,6 +27,7 @@ class WatchService:
     async def watch(self, call: StreamCall) -> None:
         """Watch.Watch. The client's half-close ends nothing: watchers stay until it goes, as on etcd."""
         stream = self._hub.open_stream(call, self._clock())
+        self._wake()  # its progress notices may be due before anything that was known so far
         try:
             while (body := await call.receive()) is not None:
                 stream.handle(parse(rpc_pb2.WatchRequest, body))

@@ -9,27 +9,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from etcdpy.proto import raft_internal_pb2
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
+from etcdpy.wire import varint
 
 _NOT_REQUESTS: Final = frozenset({"header", "ID"})
 
 TAGS: Final = {
-    field.name: _varint(field.number << 3 | 2)
+    field.name: varint(field.number << 3 | 2)
     for field in raft_internal_pb2.InternalRaftRequest.DESCRIPTOR.fields
     if field.name not in _NOT_REQUESTS
 }
 """Every kind of request, by its field's name, and that field's tag."""
 
-_HEADER_TAG: Final = _varint(100 << 3 | 2)
+_HEADER_TAG: Final = varint(100 << 3 | 2)
 _COUNTER_BITS: Final = 21
 _COUNTER_END: Final = 1 << _COUNTER_BITS
 
@@ -47,20 +38,20 @@ class EntryEncoder:
         # 42 bits of time above the counter keep the id positive for clients that read it as int64.
         self._base = seed & ((1 << 41) - 1)
         self._counter = 0
-        self._tail = _varint(self._base)
+        self._tail = varint(self._base)
 
     def encode(self, kind: str, body: bytes) -> bytes:
         """The payload of a request of that kind, whose own wire form is `body`."""
         counter = self._counter
         if counter == _COUNTER_END - 1:
             self._base += 1
-            self._tail = _varint(self._base)
+            self._tail = varint(self._base)
             self._counter = 0
         else:
             self._counter = counter + 1
         tail = self._tail
         size = len(body)
-        length = bytes((size,)) if size < 0x80 else _varint(size)
+        length = bytes((size,)) if size < 0x80 else varint(size)
         return b"".join(
             (
                 TAGS[kind],

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from etcdpy.limits import RANGE_SLICE_KEYS_MAX, SORT_RUN_ROWS_MAX
 from etcdpy.mvcc.fetch import record_steps
-from etcdpy.mvcc.record import put_record, repeated_field, value_of, varint, without_value
+from etcdpy.mvcc.record import put_record, repeated_field, value_of, without_value
 from etcdpy.mvcc.revision import SUB_BITS
+from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

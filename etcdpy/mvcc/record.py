@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from etcdpy.wire import SMALL, SMALL_END, varint
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_UINT64_MASK: Final = (1 << 64) - 1
 
 KEY_TAG: Final = 0x0A
 CREATE_TAG: Final = 0x10
@@ -21,31 +21,6 @@ MOD_TAG: Final = 0x18
 VERSION_TAG: Final = 0x20
 VALUE_TAG: Final = 0x2A
 LEASE_TAG: Final = 0x30
-
-
-def _long_varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-_TABLE_SIZE: Final = 4096
-_TABLE: Final = [_long_varint(number) for number in range(_TABLE_SIZE)]
-"""Lengths and versions are small: looked up, 30 ns, instead of made, 300 ns."""
-
-
-def varint(number: int) -> bytes:
-    """The varint of a number; a negative one as protobuf's int64, in ten bytes."""
-    if 0 <= number < _TABLE_SIZE:
-        return _TABLE[number]
-    if 0 <= number < 0x200000:
-        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
-    if 0 <= number < 0x10000000:
-        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21))
-    return _long_varint(number & _UINT64_MASK)
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
@@ -68,18 +43,18 @@ def put_record(key: bytes, create: int, mod: int, version: int, value: bytes, le
     length = len(key)
     parts = [
         b"\x0a",
-        _TABLE[length] if length < _TABLE_SIZE else varint(length),
+        SMALL[length] if length < SMALL_END else varint(length),
         key,
         b"\x10",
         varint(create),
         b"\x18",
         varint(mod),
         b"\x20",
-        _TABLE[version] if version < _TABLE_SIZE else varint(version),
+        SMALL[version] if version < SMALL_END else varint(version),
     ]
     if value:
         length = len(value)
-        parts += (b"\x2a", _TABLE[length] if length < _TABLE_SIZE else varint(length), value)
+        parts += (b"\x2a", SMALL[length] if length < SMALL_END else varint(length), value)
     if lease:
         parts += (b"\x30", varint(lease))
     return b"".join(parts)
@@ -91,7 +66,7 @@ def first_record(key: bytes, revision: int, value: bytes, lease: int) -> bytes:
     revision_bytes = varint(revision)
     parts = [
         b"\x0a",
-        _TABLE[length] if length < _TABLE_SIZE else varint(length),
+        SMALL[length] if length < SMALL_END else varint(length),
         key,
         b"\x10",
         revision_bytes,
@@ -101,7 +76,7 @@ def first_record(key: bytes, revision: int, value: bytes, lease: int) -> bytes:
     ]
     if value:
         length = len(value)
-        parts += (b"\x2a", _TABLE[length] if length < _TABLE_SIZE else varint(length), value)
+        parts += (b"\x2a", SMALL[length] if length < SMALL_END else varint(length), value)
     if lease:
         parts += (b"\x30", varint(lease))
     return b"".join(parts)
@@ -200,7 +175,7 @@ def repeated_field(tag: bytes, records: Iterable[bytes]) -> bytes:
     for record in records:
         length = len(record)
         append(tag)
-        append(_TABLE[length] if length < _TABLE_SIZE else varint(length))
+        append(SMALL[length] if length < SMALL_END else varint(length))
         append(record)
     return b"".join(parts)
 

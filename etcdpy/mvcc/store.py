@@ -20,8 +20,9 @@ from etcdpy.limits import COMPACTION_BATCH_DEFAULT, RESTORE_SLICE_RECORDS
 from etcdpy.mvcc import compaction, fetch, hashing, read
 from etcdpy.mvcc.compaction import FINISHED_COMPACTION, SCHEDULED_COMPACTION
 from etcdpy.mvcc.index import KeyIndex
-from etcdpy.mvcc.record import first_record, lease_after, put_record, read_varint, tombstone_record, varint
+from etcdpy.mvcc.record import first_record, lease_after, put_record, read_varint, tombstone_record
 from etcdpy.mvcc.revision import BUCKET_END, SUB_BITS, disk_key, tombstone_key
+from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -24,6 +24,7 @@ from etcdpy.mvcc import record as wire
 from etcdpy.mvcc.read import RangeOptions, range_at_steps, range_body, range_body_steps
 from etcdpy.mvcc.revision import SUB_BITS
 from etcdpy.proto.rpc_pb2 import Compare
+from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -110,7 +111,7 @@ def _delete_range(store: Store, writer: Store | WriteTransaction, request: Delet
     previous = writer.delete_range(request.key, request.range_end)
     if not previous:
         return b""
-    deleted = b"\x10" + wire.varint(len(previous))
+    deleted = b"\x10" + varint(len(previous))
     if not request.prev_kv:
         return deleted
     return deleted + wire.repeated_field(b"\x1a", store.records(previous))
@@ -167,10 +168,10 @@ def _choose(store: Store, request: TxnRequest) -> _Branch:
 
 def compare_holds(store: Store, compare: Compare) -> bool:
     """Whether a compare holds now: for its key, or for every key of its range."""
-    test = _TESTS.get(compare.result)
-    if test is None:  # an enum value of the future; etcd lets it hold
-        return True
     target = compare.target
+    test = _TESTS.get(compare.result)
+    if test is None:  # an enum value of the future; etcd lets it hold, unless there is no value to look at
+        return target != Compare.VALUE or bool(_states(store, compare.key, compare.range_end))
     read_operand = _OPERANDS.get(target)
     if read_operand is None:
         return test(0, 0)
@@ -250,10 +251,10 @@ def _execute(store: Store, writer: WriteTransaction, branch: _Branch) -> bytes:
 
 def _header(store: Store) -> bytes:
     """The header of an answer inside a transaction: the revision alone, that of the transaction once it has written."""
-    revision = wire.varint(store.current_revision)
+    revision = varint(store.current_revision)
     return b"\x0a" + bytes((len(revision) + 1,)) + b"\x18" + revision
 
 
 def _response(tag: bytes, header: bytes, body: bytes) -> bytes:
     """A ResponseOp: one field that holds header and body."""
-    return b"".join((tag, wire.varint(len(header) + len(body)), header, body))
+    return b"".join((tag, varint(len(header) + len(body)), header, body))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from etcdpy.limits import WATCH_RESPONSE_BYTES_MAX, WATCH_RESPONSE_REVISIONS_MAX
+from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,22 +27,7 @@ FRAGMENT: Final = b"\x38\x01"
 INVALID_WATCH_ID: Final = -1
 """The id of answers that belong to no watcher: refused creates and answers to progress requests."""
 
-_UINT64_MASK: Final = (1 << 64) - 1
-_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(128))
 _HEAD_MEMO_RECORD_BYTES: Final = 4096
-
-
-def varint(value: int) -> bytes:
-    """Protocol buffers' variable-length form of an int64 or uint64."""
-    if 0 <= value < 128:
-        return _ONE_BYTE[value]
-    value &= _UINT64_MASK
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def id_field(watch_id: int) -> bytes:

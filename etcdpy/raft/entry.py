@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.proto import raft_pb2
+from etcdpy.wire import SMALL, SMALL_END, varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,21 +62,7 @@ class Entry:
         return f"Entry({self.term}/{self.index} {EntryType(self.type).name} {len(self.data)} bytes)"
 
 
-def varint(number: int) -> bytes:
-    """Protobuf's base-128 form of a number that is not negative."""
-    if number < 0x80:
-        return _ONE_BYTE[number]
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
-_ONE_BYTE: Final = [bytes((number,)) for number in range(0x80)]
 _LOW_BITS: Final = [bytes((number | 0x80,)) for number in range(0x80)]
-_LENGTHS: Final = [varint(number) for number in range(1 << 12)]
 
 
 def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
@@ -86,7 +73,7 @@ def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
     """
     values: list[bytes] = []
     add, join = values.append, b"".join
-    low_bits, lengths, lengths_end = _LOW_BITS, _LENGTHS, len(_LENGTHS)
+    low_bits, lengths, lengths_end = _LOW_BITS, SMALL, SMALL_END
     term, kind, high = -1, -1, -1
     head = tail = b""
     for entry in entries:

@@ -26,7 +26,7 @@ def nested(then: list[pb.RequestOp] | None = None, otherwise: list[pb.RequestOp]
     [
         [put(b"a"), put(b"a")],
         [delete(b"a", b"c"), put(b"b")],
-        [put(b"b"), delete(b"a", b"\0")],
+        [put(b"b"), delete(b"a", b"c")],
         [put(b"a"), nested([put(b"a")])],
         [delete(b"a"), nested([], [put(b"a")])],
         [nested([put(b"a")]), nested([put(b"a")])],
@@ -45,6 +45,7 @@ def test_a_key_may_be_written_once(operations: list[pb.RequestOp]) -> None:
         [delete(b"a", b"c"), delete(b"b"), put(b"c")],
         [nested([put(b"a")], [put(b"a")])],
         [pb.RequestOp(request_range=pb.RangeRequest(key=b"a")), put(b"a")],
+        [delete(b"a", b"\0"), put(b"b")],
     ],
 )
 def test_what_does_not_collide(operations: list[pb.RequestOp]) -> None:
@@ -91,7 +92,9 @@ def test_unknown_sort_options_are_refused() -> None:
 def test_a_stream_knows_no_orders_and_no_filters() -> None:
     checks.check_range_stream(pb.RangeRequest(key=b"a", sort_order=pb.RangeRequest.ASCEND))
     with pytest.raises(errors.StatusError, match="custom sort orders"):
-        checks.check_range_stream(pb.RangeRequest(key=b"a", sort_target=pb.RangeRequest.MOD))
+        checks.check_range_stream(
+            pb.RangeRequest(key=b"a", sort_order=pb.RangeRequest.ASCEND, sort_target=pb.RangeRequest.MOD)
+        )
     with pytest.raises(errors.StatusError, match="revision filters"):
         checks.check_range_stream(pb.RangeRequest(key=b"a", min_mod_revision=1))
 
