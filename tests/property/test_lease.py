@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdpy.errors import LeaseExists, LeaseNotFound
@@ -192,7 +192,6 @@ class Model:
         assert self.backends[0].items() == {}
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(_step, max_size=50))
 def test_leases_follow_the_model(steps: list[tuple[Any, ...]]) -> None:
     model = Model()

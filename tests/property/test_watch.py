@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdpy.mvcc import watch_catchup, watch_delivery, watch_events, watch_window
@@ -227,13 +227,11 @@ def play(steps: list[tuple[Any, ...]]) -> None:
     world.finish()
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(_step, max_size=60))
 def test_every_watcher_sees_every_change_once_in_order(steps: list[tuple[Any, ...]]) -> None:
     play(steps)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(_step, max_size=60))
 def test_the_same_with_every_bound_within_reach(steps: list[tuple[Any, ...]]) -> None:
     """Responses, slices and windows of a few events each, so that all of them end in the middle of something."""
