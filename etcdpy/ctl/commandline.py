@@ -1,0 +1,162 @@
+"""click with the habits of etcd's command lines (cobra and pflag): one set of global flags that any command takes at
+any place, `--flag=false`, unique prefixes of command names, and its texts for what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from etcdpy.duration import DurationError, parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM: Final = "etcdctl"
+"""The name in messages: scripts compare them with etcdctl's."""
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_INT64: Final = range(-(1 << 63), 1 << 63)
+_SHORT_WITH_EQUALS = re.compile(r"^(-[a-zA-Z])=")
+_INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]*|[1-9][0-9]*)")
+
+
+class FlagError(click.UsageError):
+    """A command line that cannot be read; the text is pflag's."""
+
+
+def parse_go_int(text: str, base: int) -> int:
+    """An int64 as Go's strconv.ParseInt reads it; base 0 goes by the prefix. Raises ValueError with Go's text."""
+    fits = _INTEGER.fullmatch(text) if base == 0 else re.fullmatch(r"[+-]?[0-9a-fA-F]+", text)
+    if not fits:
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    octal = re.fullmatch(r"([+-]?)0([0-7]+)", text) if base == 0 else None
+    value = int(f"{octal[1]}{octal[2]}", 8) if octal else int(text, base)
+    if value not in _INT64:
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return value
+
+
+class _GoType(click.ParamType[Any]):
+    """A parameter type whose complaint reads as pflag's."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except (ValueError, DurationError) as error:
+            flag = ", ".join(sorted(param.opts, key=len)) if param else ""
+            raise FlagError(f'invalid argument "{value}" for "{flag}" flag: {error}', ctx) from None
+
+
+INT: Final = _GoType("int", lambda text: parse_go_int(text, 0))
+DURATION: Final = _GoType("duration", parse_duration)
+"""Nanoseconds."""
+
+
+def global_option(*names: str, **attributes: Any) -> click.Option:
+    """A flag that every command takes and `global_values` shows; hidden from the commands' own help."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        assert param.name is not None
+        given = ctx.get_parameter_source(param.name)
+        if given in (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.DEFAULT_MAP):
+            values = global_values(ctx)
+            # A repeated list grows, wherever its parts stand; of anything else the last one wins.
+            values[param.name] = (*values.get(param.name, ()), *value) if param.multiple else value
+
+    return click.Option(names, expose_value=False, hidden=True, callback=keep, **attributes)
+
+
+def global_values(ctx: click.Context) -> dict[str, Any]:
+    """The global flags that were given so far, on any level of the command line."""
+    values: dict[str, Any] = ctx.meta.setdefault("etcdpy.global", {})
+    return values
+
+
+def _translate(command: click.Command, ctx: click.Context, words: list[str]) -> list[str]:
+    """From Go's way to write flags to click's: `--flag=true`, `--flag=false` and `-w=json` become what click knows."""
+    flags = {name: param for param in command.params if getattr(param, "is_flag", False) for name in param.opts}
+    end = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    for word in words[:end]:
+        name, equals, value = word.partition("=")
+        if not equals or name not in flags:
+            kept.append(_SHORT_WITH_EQUALS.sub(r"\1", word))
+        elif value in _TRUE:
+            kept.append(name)
+        elif value in _FALSE:
+            ctx.default_map = {**(ctx.default_map or {}), flags[name].name or "": False}
+        else:
+            text = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+            raise FlagError(f'invalid argument "{value}" for "{name}" flag: {text}', ctx)
+    return kept + words[end:]
+
+
+def _go_text(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name
+        return f"unknown flag: {name}" if name.startswith("--") else f"unknown shorthand flag: '{name[1:2]}' in {name}"
+    if isinstance(error, click.BadOptionUsage) and "requires an argument" in error.message:
+        return f"flag needs an argument: {error.option_name}"
+    return error.message
+
+
+def _parse(command: click.Command, ctx: click.Context, words: list[str], parse: Callable[..., list[str]]) -> list[str]:
+    try:
+        return parse(ctx, _translate(command, ctx, words))
+    except FlagError:
+        raise
+    except click.UsageError as error:
+        raise FlagError(_go_text(error), ctx) from None
+
+
+class Command(click.Command):
+    """A command; `globals_` makes a fresh list of the global flags."""
+
+    def __init__(self, *args: Any, globals_: Callable[[], list[click.Option]] = list, **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self.params = [*self.params, *globals_()]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line by Go's rules."""
+        return _parse(self, ctx, args, super().parse_args)
+
+
+class Group(click.Group):
+    """Commands under one name."""
+
+    def __init__(self, *args: Any, globals_: Callable[[], list[click.Option]] = list, **extra: Any) -> None:
+        super().__init__(*args, **{"invoke_without_command": True, **extra})
+        self.no_args_is_help = False
+        self.params = [*self.params, *globals_()]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line by Go's rules."""
+        return _parse(self, ctx, args, super().parse_args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or the only one that begins so."""
+        found = [name for name in self.commands if name.startswith(cmd_name)] if cmd_name else []
+        return self.commands.get(cmd_name) or (self.commands[found[0]] if len(found) == 1 else None)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command to run. An unknown one is an error at the top; below it, the group's help, as in cobra."""
+        command = self.get_command(ctx, args[0])
+        if command is not None:
+            return command.name, command, args[1:]
+        if ctx.parent is None:
+            raise FlagError(f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{PROGRAM}"')
+        click.echo(self.get_help(ctx))
+        raise click.exceptions.Exit(0)
