@@ -28,7 +28,7 @@ class ConfigError(Exception):
     def __init__(
         self, message: str, *, exit_code: int = 1, usage: bool = False, fields: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(message)
+        super().__init__(_one_line(message))
         self.exit_code = exit_code
         self.usage = usage
         self.fields = dict(fields or {})
@@ -38,3 +38,10 @@ class ConfigError(Exception):
         """The same error, carrying the notes."""
         self.notes = tuple(notes)
         return self
+
+
+def _one_line(text: str) -> str:
+    """The text with what would break the line, or move a terminal's cursor, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
