@@ -93,16 +93,16 @@ def steps(store: Store, batch_limit: int) -> Generator[int, None, None]:
             removed.clear()
             if more:
                 yield 0
-        yield from _record_steps(store, task, batch_limit)
+        last = yield from _record_steps(store, task, batch_limit)
         store.backend.put(FINISHED_COMPACTION, task.revision.to_bytes(8, "big"))
         compactions.garbage.clear()
         compactions.queue.popleft()
-        if compactions.queue:
-            yield 0
+        if last or compactions.queue:
+            yield last
 
 
-def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, None, None]:
-    """Walk the records up to the revision: digest, remove."""
+def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, None, int]:
+    """Walk the records up to the revision: digest, remove. Returns what was removed after the last yield."""
     garbage = store.compactions.garbage
     hashed, task.hashed = task.hashed, False  # a second walk would find records missing
     filtered = (yield from _something_stays(store, task, batch_limit)) if hashed and garbage else False
@@ -135,6 +135,7 @@ def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, 
         close_scan(scan)
     if hashed:
         store.hashes.add(HashKv(hasher.digest(), previous, task.revision))
+    return count
 
 
 def _something_stays(store: Store, task: Task, batch_limit: int) -> Generator[int, None, bool]:

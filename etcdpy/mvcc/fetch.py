@@ -114,7 +114,7 @@ def _scan_steps(
                     result[place] = record
             if not wanted:
                 break
-            if bounded:
+            if bounded or size >= READ_SLICE_BYTES_MAX:
                 yield
             bounded = True
             length = min(READ_SLICE_WORK_MAX, max(READ_SLICE_BYTES_MAX * len(block) // (size or 1), 1))

@@ -168,7 +168,7 @@ class _Walk:
         count = 0
         cursor: bytes | None = self.key
         while cursor is not None:
-            found, cursor = self._past_slice(cursor)
+            found, cursor = self._past_slice(cursor, RANGE_SLICE_KEYS_MAX)
             count += len(found)
             if cursor is not None:
                 yield
@@ -207,13 +207,17 @@ class _Walk:
                         cursor = keys[-1] + b"\0"
                         break
         wanted = limit or self._unlimited
+        visited = 0
         while cursor is not None and len(mods) <= wanted:
-            found, cursor = self._past_slice(cursor)
+            length = _slice_length(wanted + 1 - len(mods))
+            found, cursor = self._past_slice(cursor, length)
             mods += [row[1] for row in found]
+            visited += length
             if self.count >= 0 and len(mods) >= min(self.count, wanted):
                 break
-            if cursor is not None:
+            if visited >= RANGE_SLICE_KEYS_MAX and cursor is not None and len(mods) <= wanted:
                 yield
+                visited = 0
         yield from self._complete_count(cursor, len(mods))
         more = 0 < limit < max(self.count, len(mods))
         return (mods[:limit] if limit else mods), more
@@ -234,15 +238,19 @@ class _Walk:
         rows: list[Row] = []
         walked = 0
         cursor: bytes | None = self._last_page(limit) if not filters else self.key
+        visited = 0
         while cursor is not None:
-            found, cursor = self._slice(cursor)
+            length = _slice_length(stop - len(rows)) if stop else RANGE_SLICE_KEYS_MAX
+            found, cursor = self._slice(cursor, length)
             walked += len(found)
+            visited += length
             rows += [row for row in found if _passes(row, options)] if filters else found
             if stop and len(rows) >= stop:
                 del rows[stop:]
                 break
-            if cursor is not None:
+            if visited >= RANGE_SLICE_KEYS_MAX and cursor is not None:
                 yield
+                visited = 0
         yield from self._complete_count(cursor, walked)
         by_value = options.sort_target == BY_VALUE
         if by_value:
@@ -284,22 +292,22 @@ class _Walk:
             records = [without_value(record) for record in records]
         return records, more
 
-    def _slice(self, cursor: bytes) -> tuple[list[Row], bytes | None]:
-        """Rows from `cursor` on, at most a slice of them, and where to go on (None: the range is done)."""
+    def _slice(self, cursor: bytes, length: int) -> tuple[list[Row], bytes | None]:
+        """Rows from `cursor` on, of at most so many keys, and where to go on (None: the range is done)."""
         if self.main != self.store.current_revision:
-            return self._past_slice(cursor)
+            return self._past_slice(cursor, length)
         low, high = self.index.span(cursor, self.end)
-        stop = min(low + RANGE_SLICE_KEYS_MAX, high)
+        stop = min(low + length, high)
         keys = self.index.live[low:stop]
         return self.index.rows(keys), None if stop == high else keys[-1] + b"\0"
 
-    def _past_slice(self, cursor: bytes) -> tuple[list[Row], bytes | None]:
+    def _past_slice(self, cursor: bytes, length: int) -> tuple[list[Row], bytes | None]:
         """The same at a revision before the current one, where keys that are gone by now count too."""
         if self.end is not None and self.end <= cursor:
             return [], None
-        keys = list(islice(self.index.walk(cursor, self.end), RANGE_SLICE_KEYS_MAX))
+        keys = list(islice(self.index.walk(cursor, self.end), length))
         rows = self.index.rows_at(keys, self.main)
-        return rows, None if len(keys) < RANGE_SLICE_KEYS_MAX else keys[-1] + b"\0"
+        return rows, None if len(keys) < length else keys[-1] + b"\0"
 
     def _complete_count(self, cursor: bytes | None, walked: int) -> Generator[None, None, None]:
         """Set `count` if it is not known yet: `walked` keys, and those from `cursor` on."""
@@ -307,9 +315,14 @@ class _Walk:
             return
         while cursor is not None:
             yield
-            found, cursor = self._past_slice(cursor)
+            found, cursor = self._past_slice(cursor, RANGE_SLICE_KEYS_MAX)
             walked += len(found)
         self.count = walked
+
+
+def _slice_length(rows_missing: int) -> int:
+    """Keys to visit for so many rows: a few more, as some keys did not exist or do not pass, and at most a slice."""
+    return min(rows_missing + 32, RANGE_SLICE_KEYS_MAX)
 
 
 def _sorted_steps(
