@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -89,15 +88,16 @@ def test_secrets_are_not_in_the_log() -> None:
     ]
 
 
+HEAVY = ("asyncio", "click", "cryptography", "google", "grpc", "prometheus_client", "rich", "ssl", "uvloop", "yaml")
+
+
 def test_the_version_comes_at_once() -> None:
-    # 70 ms measured; what may not happen is that the server's imports are paid for. The best of three, since other
-    # tests run beside this one.
-    took = []
-    for _ in range(3):
-        begin = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "etcdpy", "--version"], capture_output=True, text=True, check=True, env={}
-        )
-        took.append(time.monotonic() - begin)
-        assert done.stdout.startswith(TEXT)
-    assert min(took) < 0.15
+    # 70 ms measured on an idle machine, 150 ms allowed. What would break that is an import, and imports, unlike times,
+    # are the same however busy the machine is.
+    program = (
+        "import sys; from etcdpy.__main__ import main; main(['--version']); "
+        f"sys.exit(', '.join(name for name in {HEAVY} if name in sys.modules) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env={})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(TEXT)
