@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from etcdpy import API_VERSION, VERSION
+from etcdpy.commandline import Command, Group, end_as_small_tools_do, run_tool
 from etcdpy.ctl.cluster import endpoint, member
-from etcdpy.ctl.commandline import PROGRAM, Command, FlagError, Group
-from etcdpy.ctl.exits import Exit, Failure
 from etcdpy.ctl.kv import delete, get, put
 from etcdpy.ctl.options import global_options
-from etcdpy.ctl.session import CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,32 +43,14 @@ for _command in (put, get, delete, endpoint, member):
     etcdctl.add_command(_command)
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"Error: {text}\n")
-
-
 def run(words: Sequence[str] | None = None) -> int:
-    """Run one command line (by default the process's); returns the exit code."""
-    try:
-        etcdctl.main(args=None if words is None else list(words), prog_name="etcdpyctl", standalone_mode=False)
-    except Failure as failure:
-        if failure.text:
-            _complain(failure.text)
-        return failure.code
-    except CallFailed as failed:
-        _complain(failed.text)
-        return Exit.ERROR
-    except FlagError as error:
-        _complain(error.message)
-        sys.stderr.write(f"{error.ctx.get_help()}\n" if error.ctx else f"Run '{PROGRAM} --help' for usage.\n")
-        return Exit.ERROR
-    return Exit.OK
+    """Run one command line (by default the process's); returns the exit code. Messages bear etcdctl's name."""
+    return run_tool(etcdctl, "etcdctl", words)
 
 
 def main() -> int:
-    """The console script. Signals and closed pipes end it as they end any small tool."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    """The console script."""
+    end_as_small_tools_do()
     return run()
 
 

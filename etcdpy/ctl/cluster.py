@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from etcdpy.ctl.commandline import Command, Group, global_option, global_values
-from etcdpy.ctl.exits import Exit, Failure
+from etcdpy.commandline import Command, Exit, Failure, Group, global_option, global_values
 from etcdpy.ctl.kv import serializable
 from etcdpy.ctl.options import global_options
 from etcdpy.ctl.printers import Health

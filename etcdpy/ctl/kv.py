@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from etcdpy.ctl.commandline import INT, Command, parse_go_int
-from etcdpy.ctl.exits import Exit, Failure
+from etcdpy.commandline import INT, Command, Exit, Failure, parse_go_int
 from etcdpy.ctl.options import global_options
 from etcdpy.ctl.session import Session
 

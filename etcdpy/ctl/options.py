@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy.ctl.commandline import DURATION, FlagError, global_option, global_values
-from etcdpy.ctl.exits import Exit, Failure
+from etcdpy.commandline import DURATION, Exit, Failure, FlagError, global_option, global_values
 from etcdpy.duration import NS_PER_SECOND
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from etcdpy.ctl.exits import Exit, Failure
+from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.gojson import dumps, plain
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from etcdpy.ctl.exits import Exit, Failure
+from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.options import Options, read_options
 from etcdpy.ctl.printers import Printer, make_printer
 from etcdpy.errors import Code
@@ -25,13 +25,12 @@ DEADLINE_TEXT = "context deadline exceeded"
 _NS_PER_MS = 1_000_000
 
 
-class CallFailed(Exception):
+class CallFailed(Failure):
     """A call that ended with an error: its code, and the text as Go's client gives it."""
 
     def __init__(self, code: Code, text: str) -> None:
-        super().__init__(text)
+        super().__init__(Exit.ERROR, text)
         self.code = code
-        self.text = text
 
 
 class Session:

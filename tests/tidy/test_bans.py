@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PURE_ROOMS: Final = ("raft", "mvcc", "lease", "auth", "membership", "apply")
-TALKING_ROOMS: Final = ("ctl", "utl", "local", "pki", "__main__")
+TALKING_ROOMS: Final = ("commandline", "ctl", "utl", "local", "pki", "__main__")
 """Rooms whose job is to write to the terminal."""
 
 IMPURE_MODULES: Final = {

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LAYERS: Final = (
-    ("", "errors", "limits", "backend", "proto", "duration", "histogram"),
+    ("", "errors", "limits", "backend", "proto", "duration", "histogram", "wire"),
+    ("commandline",),
     ("raft",),
     ("mvcc",),
     ("lease", "auth", "membership"),
@@ -29,15 +30,16 @@ LAYERS: Final = (
 )
 """From the ground up; a room imports itself and lower layers. Rooms of one layer do not know each other."""
 
-_GROUND = {"", "errors", "limits", "duration", "histogram"}
+_GROUND = {"", "errors", "limits", "duration", "histogram", "wire"}
 NARROWER: Final = {
+    "commandline": _GROUND,
     "mvcc": {*_GROUND, "backend", "proto"},  # not raft: what is stored does not know how it was agreed on
     "storage": {*_GROUND, "backend", "proto", "raft"},  # bytes in, bytes out: knows no mvcc, no apply
     "transport": _GROUND,  # knows no message of etcd's, so that it can move to a process of its own
     "client": {*_GROUND, "proto"},
-    "ctl": {*_GROUND, "proto", "client"},
-    "utl": {*_GROUND, "proto", "backend", "raft", "mvcc", "storage", "interchange"},
-    "local": {*_GROUND, "proto", "client", "pki"},  # runs members as processes, as an operator does
+    "ctl": {*_GROUND, "proto", "client", "commandline"},
+    "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "storage", "interchange"},
+    "local": {*_GROUND, "proto", "client", "commandline", "pki"},  # runs members as processes, as an operator does
     "pki": set(),  # stands alone: it also serves real etcd
 }
 """Rooms that may import less than their layer allows."""
@@ -45,7 +47,7 @@ NARROWER: Final = {
 THIRD_PARTY: Final = {
     "plyvel": {"storage"},
     "grpc": {"client", "ctl", "local"},
-    "click": {"ctl", "utl", "local", "pki", "__main__"},
+    "click": {"commandline", "ctl", "utl", "local", "pki", "__main__"},
 }
 """Libraries that only these rooms may import."""
 

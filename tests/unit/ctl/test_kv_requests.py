@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from etcdpy.ctl.exits import Exit, Failure
+from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.kv import key_range, prefix_end, range_request
 from etcdpy.proto.rpc_pb2 import RangeRequest
 
@@ -71,4 +71,4 @@ def test_sorting() -> None:
 def test_contradictions_end_with_etcdctls_code(flags: dict[str, Any], code: Exit) -> None:
     with pytest.raises(Failure) as failed:
         request("a", **flags)
-    assert failed.value.code == code
+    assert failed.value.exit_code == code

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
+from etcdpy.commandline import INT, Command, Exit, Failure, FlagError, global_option, global_values, parse_go_int
 from etcdpy.ctl.__main__ import run
-from etcdpy.ctl.commandline import INT, Command, FlagError, global_option, global_values, parse_go_int
-from etcdpy.ctl.exits import Exit, Failure
 from etcdpy.ctl.options import DEFAULTS, global_options, read_options
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def test_the_environment_fills_what_no_flag_sets() -> None:
 def test_a_flag_and_its_variable_conflict() -> None:
     with pytest.raises(Failure, match="ETCDCTL_HEX") as failed:
         options({"ETCDCTL_HEX": "1"}, "--hex")
-    assert failed.value.code == Exit.ERROR
+    assert failed.value.exit_code == Exit.ERROR
 
 
 @pytest.mark.parametrize("name", ["HEX", "COMMAND_TIMEOUT"])

@@ -1,11 +1,14 @@
-"""click with the habits of etcd's command lines (cobra and pflag): one set of global flags that any command takes at
-any place, `--flag=false`, unique prefixes of command names, and its texts for what is wrong.
+"""click with the habits of etcd's command-line tools (cobra and pflag): global flags that any command takes at any
+place, `--flag=false`, unique prefixes of command names, their texts for what is wrong, and their exit codes.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,16 +16,32 @@ import click
 from etcdpy.duration import DurationError, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-PROGRAM: Final = "etcdctl"
-"""The name in messages: scripts compare them with etcdctl's."""
+    from collections.abc import Callable, Sequence
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _SHORT_WITH_EQUALS = re.compile(r"^(-[a-zA-Z])=")
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]*|[1-9][0-9]*)")
+
+
+class Exit(IntEnum):
+    """Exit codes by their use; scripts around etcd test them."""
+
+    OK = 0
+    ERROR = 1
+    BAD_CONNECTION = 2
+    BAD_FEATURE = 4
+    BAD_ARGUMENTS = 128
+
+
+class Failure(Exception):
+    """Ends the command: `Error: <text>` on standard error, and the code. Without a text nothing is printed."""
+
+    def __init__(self, code: Exit, text: str = "") -> None:
+        super().__init__(text)
+        self.exit_code = code
+        self.text = text
 
 
 class FlagError(click.UsageError):
@@ -157,6 +176,27 @@ class Group(click.Group):
         if command is not None:
             return command.name, command, args[1:]
         if ctx.parent is None:
-            raise FlagError(f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{PROGRAM}"')
+            raise FlagError(f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{ctx.info_name}"')
         click.echo(self.get_help(ctx))
         raise click.exceptions.Exit(0)
+
+
+def run_tool(tool: Group, name: str, words: Sequence[str] | None = None) -> int:
+    """Run one command line (by default the process's) and return the exit code; `name` is the tool's in messages."""
+    try:
+        tool.main(args=None if words is None else list(words), prog_name=name, standalone_mode=False)
+    except Failure as failure:
+        if failure.text:
+            sys.stderr.write(f"Error: {failure.text}\n")
+        return failure.exit_code
+    except FlagError as error:
+        usage = error.ctx.get_help() if error.ctx else f"Run '{name} --help' for usage."
+        sys.stderr.write(f"Error: {error.message}\n{usage}\n")
+        return Exit.ERROR
+    return Exit.OK
+
+
+def end_as_small_tools_do() -> None:
+    """Let an interrupt and a closed pipe end the process without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
