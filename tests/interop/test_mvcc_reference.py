@@ -5,6 +5,7 @@ The store is driven directly, without a server around it, so that what differs i
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,10 @@ from etcdpy.proto import rpc_pb2
 from tests.support.client import Client, Refusal, outcome
 from tests.support.members import Member
 from tests.support.memory_backend import MemoryBackend
+from tests.support.scenario import run_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.reference
 
@@ -217,6 +218,32 @@ def test_random_requests_give_etcds_answers_and_hashes(pair: Pair, seed: int) ->
             pair.compact(requests.random.randint(0, current + 1))
             for revision in requests.random.sample(range(current), 10):
                 pair.same_hash(revision)
+
+
+def test_the_hash_scenario_is_etcds(pair: Pair) -> None:
+    """What tests/unit holds the store to without real etcd at hand."""
+    client = pair.client
+
+    def put(command: str, arguments: dict[str, str], body: list[str]) -> str:
+        answer = client.put(arguments["key"].encode(), arguments["value"].encode())
+        return f"revision {answer.header.revision}"
+
+    def delete(command: str, arguments: dict[str, str], body: list[str]) -> str:
+        return f"revision {client.delete(arguments['key'].encode()).header.revision}"
+
+    def compact(command: str, arguments: dict[str, str], body: list[str]) -> str:
+        client.compact(int(arguments["revision"]))
+        return ""
+
+    def hash_kv(command: str, arguments: dict[str, str], body: list[str]) -> str:
+        request = rpc_pb2.HashKVRequest(revision=int(arguments.get("revision", 0)))
+        answer = outcome(client.maintenance.HashKV, request)
+        if isinstance(answer, Refusal):
+            return f"error: {answer.text}"
+        return f"{answer.hash:08x} revision {answer.hash_revision} compacted {answer.compact_revision}"
+
+    path = Path(__file__).parents[1] / "scenarios" / "mvcc" / "hash.txt"
+    run_scenario(path, {"put": put, "delete": delete, "compact": compact, "hash": hash_kv})
 
 
 def put(key: bytes, value: bytes = b"v") -> rpc_pb2.PutRequest:

@@ -217,6 +217,9 @@ class MvccMachine(RuleBasedStateMachine):
             assert self.store.record_at(key, revision) == (kv.SerializeToString() if kv else None)
 
     @rule(revision=small)
+    def hash_at(self, revision: int) -> None:
+        self.hash_kv(revision)
+
     def hash_kv(self, revision: int) -> None:
         seen = outcome(finish, self.store.hash_kv_steps(revision))
         cached = self.compaction_hashes.get(revision)
@@ -262,6 +265,10 @@ class MvccMachine(RuleBasedStateMachine):
         if self.expected_hash is not None:
             assert self.expected_hash in seen
             self.compaction_hashes = {kept.revision: kept for kept in seen}
+        else:
+            assert all(kept.revision < self.model.compacted for kept in seen), "taken with records missing"
+        for revision in range(max(self.model.compacted, 1), self.model.revision + 1):
+            self.hash_kv(revision)
 
     @rule()
     def restart(self) -> None:

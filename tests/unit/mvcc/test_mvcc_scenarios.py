@@ -83,6 +83,8 @@ class Player:
             key=arguments["key"].encode(), range_end=arguments.get("end", "").encode(), prev_kv="prev" in arguments
         )
         answer = rpc_pb2.DeleteRangeResponse.FromString(apply_delete_range(self.store, request))
+        if "quiet" in arguments:
+            return self.revision()
         return "\n".join(
             [f"{self.revision()} deleted {answer.deleted}", *("was " + show_kv(kv) for kv in answer.prev_kvs)]
         )
@@ -140,7 +142,8 @@ class Player:
     def compact(self, command: str, arguments: dict[str, str], body: list[str]) -> str:
         self.store.compact(int(arguments["revision"]))
         if "finish" in arguments:
-            return f"removed {sum(self.store.compaction_steps())}"
+            removed = sum(self.store.compaction_steps())
+            return "" if "quiet" in arguments else f"removed {removed}"
         return f"compact revision {self.store.compact_revision}"
 
     def step(self, command: str, arguments: dict[str, str], body: list[str]) -> str:
