@@ -51,6 +51,8 @@ def _member(words: list[str]) -> int:
         logs.setup(config)
     except ConfigError as problem:
         return _refuse(problem)
+    from etcdpy.server.flag_table import redacted
+
     log = logs.get("server")
     log.info("Running: ", args=[sys.argv[0], *redacted(words)])
     logs.write_notes(log, config.notes)
@@ -82,25 +84,6 @@ def _refuse(problem: ConfigError) -> int:
         log.warn("failed to verify flags", error=str(problem))
     logs.close()
     return problem.exit_code
-
-
-def redacted(words: Sequence[str]) -> list[str]:
-    """The command line with secret values blotted out, for the log."""
-    from etcdpy.server.flag_table import FLAGS
-
-    secret = {f"{dash}{flag.name}" for flag in FLAGS.values() if flag.secret for dash in ("-", "--")}
-    shown: list[str] = []
-    hide_next = False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if hide_next:
-            shown.append("***")
-        elif name in secret and equals:
-            shown.append(f"{name}=***")
-        else:
-            shown.append(word)
-        hide_next = word in secret and not hide_next
-    return shown
 
 
 if __name__ == "__main__":

@@ -331,8 +331,8 @@ RANGE_SLICE_KEYS_MAX: Final = 2_000
 """Index entries that a walk visits before it lets the loop go on: 0.1 to 0.5 us each."""
 
 READ_SLICE_WORK_MAX: Final = 500
-"""Records that a read takes from a scan before it lets the loop go on: 1 ms when the disk cache is warm, 4 ms when it is
-cold. A point read counts as four."""
+"""Records that a read takes from a scan before it lets the loop go on: 1 ms when the disk cache is warm, 4 ms when it
+is cold. A point read counts as four."""
 
 READ_SLICE_BYTES_MAX: Final = 524_288
 """Record bytes that a read takes before it lets the loop go on; copying them is what costs."""
@@ -355,7 +355,7 @@ LOG_BYTES_FIELD_MAX: Final = 512
 """Bytes of a key or value that a log line shows; the client chose them."""
 
 LOG_LINES_PER_SECOND_BURST: Final = 100
-"""Lines with the same level and message that are written in one second before sampling sets in. etcd's (zap's) number."""
+"""Lines of one level and message that are written in a second before sampling sets in. etcd's (zap's) number."""
 
 LOG_LINES_SAMPLED_EACH: Final = 100
 """After that, each hundredth is written, as on etcd."""
@@ -399,3 +399,12 @@ CLIENT_VERSIONS_COUNTED_MAX: Final = 32
 
 CLIENT_VERSION_BYTES_MAX: Final = 32
 """A longer client-api-version counts as unknown."""
+
+WATCH_REQUESTS_PER_TURN: Final = 64
+"""Watch requests of one stream that are served before others get their turn: about 1 ms."""
+
+DISK_PROBE_SECONDS: Final = 1.0
+"""How often a member whose disk refused a write looks whether it takes writes again."""
+
+DISK_PROBE_BYTES: Final = 16 * 1024 * 1024
+"""What must be writable before such a member goes on: room for the log and for LevelDB's tables."""

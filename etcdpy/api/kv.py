@@ -206,6 +206,7 @@ class KvService:
     def _answer_one(self, call: Call, key: bytes) -> None:
         store = self._store
         header = self._header.embed(store.current_revision)
+        store.ranges += 1
         record = store.get(key)
         if record is None:
             call.finish(header)

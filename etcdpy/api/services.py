@@ -36,7 +36,12 @@ _KINDS: Final = {
 def method_table(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Method]:
     """Every method by its path, `b"/etcdserverpb.KV/Put"`. `handlers` are by service and method: `KV.Put`."""
     methods = [
-        Method(descriptor.full_name, method.name, kind, handlers.get(f"{name}.{method.name}") or _missing(method.name))
+        Method(
+            descriptor.full_name,
+            method.name,
+            kind,
+            handlers.get(f"{name}.{method.name}") or _missing(method.name, kind),
+        )
         for name, descriptor in rpc_pb2.DESCRIPTOR.services_by_name.items()
         for method in descriptor.methods
         for kind in (_KINDS[method.client_streaming, method.server_streaming],)
@@ -51,11 +56,16 @@ def method_table(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Meth
     return {f"/{method.service}/{method.name}".encode(): method for method in methods}
 
 
-def _missing(name: str) -> Callable[..., None]:
-    def refuse(call: Call, _body: bytes = b"") -> None:
-        call.fail(StatusError(Code.UNIMPLEMENTED, f"method {name} not implemented"))
+def _missing(name: str, kind: Kind) -> Callable[..., Any]:
+    error = f"method {name} not implemented"
 
-    return refuse
+    def refuse(call: Call, _body: bytes) -> None:
+        call.fail(StatusError(Code.UNIMPLEMENTED, error))
+
+    async def refuse_stream(_call: Call) -> None:
+        raise StatusError(Code.UNIMPLEMENTED, error)
+
+    return refuse if kind is Kind.UNARY else refuse_stream
 
 
 def in_task(spawn: Spawn, handler: AsyncUnary) -> Unary:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from etcdpy.api.checks import parse
-from etcdpy.limits import WATCH_OUTBOX_BYTES_MAX
+from etcdpy.limits import WATCH_OUTBOX_BYTES_MAX, WATCH_REQUESTS_PER_TURN
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -29,8 +29,12 @@ class WatchService:
         stream = self._hub.open_stream(call, self._clock())
         self._wake()  # its progress notices may be due before anything that was known so far
         try:
+            handled = 0
             while (body := await call.receive()) is not None:
                 stream.handle(parse(rpc_pb2.WatchRequest, body))
+                handled += 1
+                if handled % WATCH_REQUESTS_PER_TURN == 0:
+                    await asyncio.sleep(0)  # receive() does not wait while requests are there
                 if self._hub.has_work:
                     self._wake()
                 if call.buffered_bytes > WATCH_OUTBOX_BYTES_MAX:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdpy.apply.entry_data import decode
 from etcdpy.apply.restricted import restrict
-from etcdpy.errors import Compacted, EtcdError, LeaseNotFound
+from etcdpy.errors import Compacted, EtcdError
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.membership.members import Member
 from etcdpy.mvcc import txn
@@ -191,8 +191,6 @@ class Applier:
     def _lease_checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> Outcome:
         now = self._now()
         for each in request.checkpoints:
-            if not self._lessor.exists(each.ID):
-                raise LeaseNotFound
             self._lessor.apply_checkpoint(each.ID, each.remaining_TTL, now)
         return self._store.current_revision, b""
 

@@ -22,7 +22,7 @@ from etcdpy.backend import META_BUCKET, REVISION_BUCKET
 from etcdpy.limits import READ_SLICE_BYTES_MAX
 from etcdpy.mvcc.fetch import close_scan
 from etcdpy.mvcc.hashing import HashKv, RevisionHasher
-from etcdpy.mvcc.revision import SUB_BITS, disk_key, from_disk_key, is_tombstone_key, pack
+from etcdpy.mvcc.revision import disk_key, from_disk_key, pack
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -105,12 +105,10 @@ def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, 
     """Walk the records up to the revision: digest, remove. Returns what was removed after the last yield."""
     garbage = store.compactions.garbage
     hashed, task.hashed = task.hashed, False  # a second walk would find records missing
-    filtered = (yield from _something_stays(store, task, batch_limit)) if hashed and garbage else False
     if garbage:
         store.keep_size_total()
     hasher = RevisionHasher()
-    previous = task.previous
-    above_previous = pack(previous + 1)
+    above_previous = pack(task.previous + 1)
     seen = size = count = 0
     scan = store.backend.scan(REVISION_BUCKET, disk_key(pack(task.revision + 1)))
     try:
@@ -120,10 +118,10 @@ def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, 
             if gone:
                 store.remove_record(disk, record)
                 count += 1
-            if hashed and (
-                packed >= above_previous
-                or not ((gone and filtered) or (packed >> SUB_BITS == previous and is_tombstone_key(disk)))
-            ):
+            # Of what the last compaction covered, etcd's hash takes in what stays now; of what came since, everything.
+            # (Its rules for an empty filter and for old deletions never decide here: the write at the compacted
+            # revision always stays, and a deletion before it always goes.)
+            if hashed and (packed >= above_previous or not gone):
                 hasher.add(disk, record)
             seen += 1
             size += len(record)
@@ -134,23 +132,5 @@ def _record_steps(store: Store, task: Task, batch_limit: int) -> Generator[int, 
     finally:
         close_scan(scan)
     if hashed:
-        store.hashes.add(HashKv(hasher.digest(), previous, task.revision))
+        store.hashes.add(HashKv(hasher.digest(), task.previous, task.revision))
     return count
-
-
-def _something_stays(store: Store, task: Task, batch_limit: int) -> Generator[int, None, bool]:
-    """Whether any record up to the revision stays. If none does, etcd's empty filter lets all of them into the hash."""
-    garbage = store.compactions.garbage
-    seen = 0
-    scan = store.backend.scan(REVISION_BUCKET, disk_key(pack(task.revision + 1)))
-    try:
-        for disk, _ in scan:
-            if from_disk_key(disk) not in garbage:
-                return True
-            seen += 1
-            if seen >= batch_limit:
-                yield 0
-                seen = 0
-    finally:
-        close_scan(scan)
-    return False

@@ -99,6 +99,7 @@ def range_at_steps(
     store: Store, key: bytes, end: bytes, options: RangeOptions, main: int, header: int
 ) -> Generator[None, None, RangeResult]:
     """The same at a revision that the caller has checked, or pinned before a compaction passed it."""
+    store.ranges += 1
     if not end:
         return _single(store, key, main, header, options)
     walk = _Walk(store, key, None if end == b"\0" else end, main, options)

@@ -115,10 +115,15 @@ class Store:
         "compact_revision",
         "compactions",
         "current_revision",
+        "deletes",
         "hashes",
         "index",
         "leases",
+        "put_bytes",
+        "puts",
+        "ranges",
         "record_count",
+        "txns",
     )
 
     def __init__(self, backend: Backend, leases: LeaseBook | None = None) -> None:
@@ -126,6 +131,8 @@ class Store:
         self.leases: LeaseBook = leases if leases is not None else NoLeases()
         self.changes: list[Change] | None = None
         """Where writes are noted while someone listens; whoever listens sets a list and takes out what is in it."""
+        self.puts = self.deletes = self.ranges = self.txns = self.put_bytes = 0
+        """What was done since the start, for the metrics; those inside transactions count too."""
         self._reset()
 
     def _reset(self) -> None:
@@ -173,6 +180,8 @@ class Store:
         self.backend.put(disk_key(packed), record)
         self.record_count += 1
         self._record_bytes += len(record)
+        self.puts += 1
+        self.put_bytes += len(key) + len(value)
         if self.changes is not None:
             self.changes.append((packed, key, False, record))
         if lease or self._lease_of:
@@ -271,6 +280,11 @@ class Store:
     def pin(self, main: int) -> Pin:
         """A context manager: while it is open no compaction removes what a reader at `main` can see."""
         return Pin(self._pins, main)
+
+    @property
+    def open_reads(self) -> int:
+        """Readers that hold a revision."""
+        return sum(self._pins.values())
 
     def oldest_pin(self) -> int | None:
         """The lowest pinned main revision."""
@@ -437,6 +451,7 @@ class WriteTransaction:
     def delete_range(self, key: bytes, end: bytes = b"") -> list[int]:
         """Delete a key or a range. Returns the packed revisions that it ends, in the order of keys."""
         store = self._store
+        store.deletes += 1
         index = store.index
         if not end:
             if not index.mod(key):

@@ -125,6 +125,8 @@ def apply_txn(store: Store, request: TxnRequest) -> bytes:
     """
     branch = _choose(store, request)
     _check(store, branch)
+    if len(branch.operations) > 1 or branch.nested:
+        store.txns += 1  # etcd counts as a transaction what does more than one thing
     return _execute(store, store.begin(), branch)
 
 

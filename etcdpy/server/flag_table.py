@@ -6,9 +6,12 @@ server says so once when it is given.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from etcdpy.server.flags import Flag, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GROUPS: Final = {
     "Member": "",
@@ -357,3 +360,20 @@ BY_GROUP: Final = dict(
 
 FLAGS: Final = {flag.name: flag for group in (*BY_GROUP.values(), _IGNORED) for flag in group}
 """Every flag by its name, the ignored ones included."""
+
+
+def redacted(words: Sequence[str]) -> list[str]:
+    """The command line with secret values blotted out, for the log."""
+    secret = {f"{dash}{flag.name}" for flag in FLAGS.values() if flag.secret for dash in ("-", "--")}
+    shown: list[str] = []
+    hide_next = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if hide_next:
+            shown.append("***")
+        elif name in secret and equals:
+            shown.append(f"{name}=***")
+        else:
+            shown.append(word)
+        hide_next = word in secret and not hide_next
+    return shown

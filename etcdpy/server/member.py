@@ -7,17 +7,20 @@ stop      listeners close, open calls finish, the disk gets what is left
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
 import time
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import CLUSTER_VERSION, VERSION
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder
 from etcdpy.apply.proposal import Proposal
-from etcdpy.errors import EtcdError, NoSpace, Stopped
+from etcdpy.errors import EtcdError, NoSpace, Stopped, Timeout
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
 from etcdpy.membership.members import Membership
 from etcdpy.mvcc.history import BackendHistory
@@ -33,7 +36,7 @@ from etcdpy.server.node import Node
 from etcdpy.storage.engine import Engine
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Sequence
 
     from google.protobuf.message import Message
 
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from etcdpy.storage.errors import StorageError
 
 log = logs.get("etcdserver")
+
+BROKEN_EXIT_CODE: Final = 70
+"""EX_SOFTWARE: a bug, not the operator's fault."""
 
 
 class _Own(Proposal):
@@ -84,7 +90,8 @@ class Replica:
             backend,
             minimum_ttl=minimum_ttl_seconds(config.election_ticks, config.heartbeat_interval_ms),
             checkpointing=config.feature_gates.enabled("LeaseCheckpoint"),
-            checkpoint_persist=config.feature_gates.enabled("LeaseCheckpointPersist"),
+            # The gate LeaseCheckpointPersist is about clusters below 3.6; from then on checkpoints are always stored.
+            checkpoint_persist=True,
             retry_seconds=config.request_timeout_seconds,
         )
         self.store = Store(backend, self.lessor)
@@ -136,7 +143,7 @@ class Replica:
         self.headers: list[HeaderSource] = []
         self.on_compaction: Any = lambda: None
         self.on_changes: Any = lambda: None
-        self.on_storage_failure: Any = lambda _error: None
+        self.storage_failure = asyncio.Event()
 
     # --- start ---
 
@@ -296,11 +303,27 @@ class Replica:
             if self.hub.has_work:
                 self.on_changes()
 
+    def send(self, messages: Sequence[raft_pb2.Message]) -> None:
+        """See Observer. A member without others has nobody to send to; what is lost here Raft sends again."""
+        log.debug("no road to other members", messages=len(messages))
+
+    def broken(self, error: Exception) -> None:
+        """See Observer. The log on disk is sound and the applied state a whole prefix of it, so ending is safe."""
+        trace = "".join(traceback.format_exception(error))
+        log.error("the member stops: its state can no longer be trusted", error=repr(error), stacktrace=trace)
+        logs.close()
+        os._exit(BROKEN_EXIT_CODE)
+
     def storage_failed(self, error: StorageError) -> None:
-        """See Observer. Reads go on from what is there; nothing is acknowledged any more."""
-        log.error("the disk refused a write; this member serves reads only until it is restarted", error=str(error))
-        self.node.refuse_all(NoSpace if "No space left" in str(error) else Stopped)
-        self.on_storage_failure(error)
+        """See Observer. Reads go on from what is there; nothing is acknowledged any more.
+
+        What was under way may or may not be on disk, so its clients are told no more than that it took too long.
+        """
+        if self.storage_failure.is_set():
+            return
+        self.storage_failure.set()
+        log.error("the disk refused a write; only reads are served until it takes writes again", error=str(error))
+        self.node.refuse_all(NoSpace if "No space left" in str(error) else Stopped, under_way=Timeout)
 
 
 def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:

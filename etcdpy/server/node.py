@@ -20,18 +20,19 @@ from etcdpy.raft.errors import ProposalDropped
 from etcdpy.raft.types import Role
 from etcdpy.server import logs
 from etcdpy.server.reads import ReadQueue
+from etcdpy.storage.errors import StorageError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from etcdpy.apply.applier import Applier
     from etcdpy.apply.proposal import Proposal
     from etcdpy.errors import EtcdError
+    from etcdpy.proto import raft_pb2
     from etcdpy.raft.node import RawNode
     from etcdpy.raft.types import Ready
     from etcdpy.storage.engine import Engine
-    from etcdpy.storage.errors import StorageError
     from etcdpy.storage.job import DiskJob
 
     ReadWaiter = Callable[[EtcdError | None], None]
@@ -48,6 +49,14 @@ class Observer(Protocol):
 
     def entries_applied(self) -> None:
         """Entries were applied; the store's changes wait for the watchers."""
+        ...
+
+    def send(self, messages: Sequence[raft_pb2.Message]) -> None:
+        """Carry messages to other members."""
+        ...
+
+    def broken(self, error: Exception) -> None:
+        """A bug has shown itself in the replicated state: the process must end before it does harm."""
         ...
 
     def storage_failed(self, error: StorageError) -> None:
@@ -116,17 +125,14 @@ class Node:
         """Proposals taken in and not yet applied."""
         return len(self._waiting) + sum(len(entries) for _, entries in self._in_flight)
 
-    def refuse_all(self, error: type[EtcdError]) -> None:
-        """From now on every proposal is refused with `error`, those under way included."""
+    def refuse_all(self, error: type[EtcdError], under_way: type[EtcdError]) -> None:
+        """From now on every proposal is refused with `error`; those under way, which may still come to be committed,
+        with `under_way`."""
         self._refusal = error
         self._give_up_waiting(error)
         while self._in_flight:
-            self._refuse_entries(self._in_flight.popleft()[1], error)
-        self.reads.fail(error)
-
-    def accept_again(self) -> None:
-        """Undo `refuse_all` for proposals to come."""
-        self._refusal = None
+            self._refuse_entries(self._in_flight.popleft()[1], under_way)
+        self.reads.fail(under_way)
 
     # --- linearizable reads ---
 
@@ -156,6 +162,9 @@ class Node:
 
     def tick(self) -> None:
         """One tick of Raft's clock has passed."""
+        self._guard(self._tick)
+
+    def _tick(self) -> None:
         self._raw.tick()
         self._expire(self._loop.time())
         self.drive()
@@ -178,15 +187,22 @@ class Node:
             ready = raw.ready()
             if ready.soft_state is not None or ready.hard_state is not None:
                 self._note_state(ready)
+            if ready.messages:
+                self._observer.send(ready.messages)
             if ready.read_states:
                 self.reads.note(ready.read_states, self._applier.applied_index)
-            if ready.entries or ready.must_sync:
+            if ready.entries or ready.must_sync or ready.messages_after_persist:
                 if not self._persist(ready):
                     return
             elif ready.hard_state is not None:
                 self._engine.note_hard_state(ready.hard_state)
             self._take_over(ready)
-            raw.advance(ready)
+            self._advance(ready)
+
+    def _advance(self, ready: Ready) -> None:
+        if ready.messages_after_persist:
+            self._observer.send(ready.messages_after_persist)
+        self._raw.advance(ready)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -195,7 +211,16 @@ class Node:
 
     def _turn(self) -> None:
         self._scheduled = False
-        self.drive()
+        self._guard(self.drive)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Run what the loop calls back. Half an applied entry must not be built upon, so a bug ends the process."""
+        try:
+            step()
+        except StorageError as error:
+            self._observer.storage_failed(error)
+        except Exception as error:
+            self._observer.broken(error)
 
     def _propose_waiting(self) -> None:
         waiting = self._waiting
@@ -234,8 +259,8 @@ class Node:
             self._observer.storage_failed(job.error)
             return
         self._persisting = None
-        self._raw.advance(ready)
-        self.drive()
+        self._advance(ready)
+        self._guard(self.drive)
 
     def _written(self, job: DiskJob) -> None:
         if job.error is not None:
@@ -265,7 +290,7 @@ class Node:
                 log.warn("apply request took too long", took=elapsed, entries=size)
             spent += elapsed
         if queue:
-            self._loop.call_soon(self._apply_slice)
+            self._loop.call_soon(self._guard, self._apply_slice)
         applied = applier.applied_index
         self._engine.set_applied(applied, applier.applied_term)
         in_flight = self._in_flight

@@ -1,37 +1,53 @@
-"""Run one member from configuration to exit code."""
+"""Run one member from configuration to exit code.
+
+    open the data directory -> raft -> publish -> listen -> ... -> signal -> drain -> close
+
+When the disk refuses a write, the member goes on to serve reads, and starts over from what is on disk as soon as the
+disk takes writes again: after a failed sync nothing else proves what was stored.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import signal
+import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import STORAGE_VERSION, limits
+from etcdpy.api.client_versions import ClientVersions
 from etcdpy.api.health import Health
 from etcdpy.api.health_grpc import HealthService
 from etcdpy.api.http import Access, MetricsPage, Versions, client_port, metrics_port
 from etcdpy.api.metrics import build_registry
-from etcdpy.errors import Stopped
+from etcdpy.api.timing import time_calls
+from etcdpy.errors import EtcdError, Stopped
 from etcdpy.server import doors, logs, notify, process
+from etcdpy.server.auto_compaction import make_compactor
+from etcdpy.server.flag_table import redacted
 from etcdpy.server.loop_lag import LoopLag
-from etcdpy.server.member import open_replica
+from etcdpy.server.member import Replica, open_replica
 from etcdpy.server.slices import SliceRunner
 from etcdpy.server.stats import MemberHealth, MemberStats
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
 from etcdpy.storage.errors import StorageError
 from etcdpy.transport.server import Server
+from etcdpy.transport.tls_options import TlsConfigError
 
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Coroutine
+
     from etcdpy.server.config import Config
-    from etcdpy.server.member import Replica
 
 log = logs.get("etcdmain")
 
-THREAD_SWITCH_SECONDS = 0.0002
+THREAD_SWITCH_SECONDS: Final = 0.0002
 """How long the disk thread waits for the interpreter when it has a job: the default of 5 ms would keep a batch from the
 disk for as long as the loop goes on applying the one before."""
+
+_REOPEN: Final = -1
 
 
 def run(config: Config) -> int:
@@ -39,6 +55,15 @@ def run(config: Config) -> int:
     import uvloop
 
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+    process.restrict_umask()
+    try:
+        process.check_descriptor_limit()
+    except process.TooFewDescriptors as error:
+        log.error(str(error))
+        return 1
+    if config.memory_mlock and (reason := process.lock_memory()):
+        log.error("failed to mlock memory", reason=reason)
+        return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 
@@ -46,18 +71,24 @@ def run(config: Config) -> int:
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in process.STOP_SIGNALS:
         loop.add_signal_handler(number, _on_signal, number, stop)
-    try:
-        replica = open_replica(config, loop)
-    except StorageError as error:
-        log.error("cannot start", error=str(error))
-        return 1
-    try:
-        return await _run_member(config, replica, stop)
-    finally:
-        replica.engine.close()
-        log.info("closed etcd server", name=config.name, **{"data-dir": config.data_dir})
+    while True:
+        try:
+            replica = open_replica(config, loop)
+        except StorageError as error:
+            log.error("cannot open the data directory", error=str(error))
+            return 1
+        try:
+            code = await Running(config, replica, stop).run()
+        except (TlsConfigError, OSError, ValueError) as error:
+            log.error("cannot serve", error=str(error))
+            return 1
+        finally:
+            replica.engine.close()
+            log.info("closed etcd server", name=config.name, **{"data-dir": config.data_dir})
+        if code != _REOPEN:
+            return code
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
@@ -65,77 +96,162 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _run_member(config: Config, replica: Replica, stop: asyncio.Event) -> int:
-    loop = asyncio.get_running_loop()
-    server = Server({}, doors.transport_options(config), on_bug=_report_bug)
-    slices = SliceRunner(server.spawn)
-    watches = WatchDriver(replica.hub, loop.time)
-    upkeep = StoreUpkeep(
-        replica.store,
-        replica.engine,
-        replica,
-        slices,
-        batch_limit=config.compaction_batch_limit,
-        pause_seconds=config.compaction_sleep_interval_seconds,
-    )
-    replica.on_compaction = upkeep.compaction_scheduled
-    replica.on_changes = watches.wake
-    server.methods = doors.make_methods(replica, slices, upkeep, watches, HealthService(), server.spawn, loop.time)
-    lag = LoopLag(loop, _report_stall)
-    try:
+class Running:
+    """A member from its doors' opening to their close."""
+
+    def __init__(self, config: Config, replica: Replica, stop: asyncio.Event) -> None:
+        self._config = config
+        self._replica = replica
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._server = Server({}, doors.transport_options(config), on_bug=_report_bug)
+        slices = SliceRunner(self._server.spawn)
+        self._watches = WatchDriver(replica.hub, self._loop.time)
+        self._upkeep = StoreUpkeep(
+            replica.store,
+            replica.engine,
+            replica,
+            slices,
+            batch_limit=config.compaction_batch_limit,
+            pause_seconds=config.compaction_sleep_interval_seconds,
+        )
+        self._lag = LoopLag(self._loop, _report_stall)
+        replica.on_compaction = self._upkeep.compaction_scheduled
+        replica.on_changes = self._watches.wake
+        self._server.methods = doors.make_methods(
+            replica, slices, self._upkeep, self._watches, HealthService(), self._server.spawn, self._loop.time
+        )
+
+    async def run(self) -> int:
+        """Serve until told to stop. Returns the exit code, or _REOPEN."""
+        replica, server = self._replica, self._server
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                duties = [tasks.create_task(duty) for duty in self._duties()]
+                self._lag.start()
+                await self._open_doors()
+                code = await self._wait()
+                # Calls under way are answered while everything still runs.
+                await server.drain(limits.DRAIN_SECONDS)
+                for task in duties:
+                    task.cancel()
+        finally:
+            self._lag.stop()
+            replica.node.refuse_all(Stopped, under_way=Stopped)
+            await server.close()
+        return code
+
+    async def _open_doors(self) -> None:
+        config, replica, server = self._config, self._replica, self._server
         tls = doors.client_tls(config)
         health = Health(MemberHealth(replica))
-        metrics = MetricsPage(build_registry(MemberStats(replica, upkeep, server, lag, tls).sources(health)))
-        await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
+        stats = MemberStats(replica, self._upkeep, server, self._lag, tls)
+        handling = time_calls(server.methods) if config.metrics == "extensive" else None
+        clients = ClientVersions()
+        clients.watch(server.methods)
+        metrics = MetricsPage(build_registry(stats.sources(health, clients, handling)))
         http = client_port(
             health=health,
             metrics=metrics,
             versions=lambda: Versions(replica.membership.version, STORAGE_VERSION),
-            variables=lambda: {"cmdline": sys.argv, "file_descriptor_limit": process.descriptor_limit()},
+            variables=lambda: {"cmdline": redacted(sys.argv), "file_descriptor_limit": process.descriptor_limit()},
             access=Access(origins=config.cors, hosts=config.host_whitelist),
             gateway_enabled=config.enable_grpc_gateway,
         )
-        lag.start()
-        async with asyncio.TaskGroup() as duties:
-            running = [
-                duties.create_task(work)
-                for work in (
-                    _tick(config, replica),
-                    watches.run(),
-                    LeaseKeeper(replica.lessor, replica, loop.time).run(),
-                    upkeep.compact_forever(),
-                )
-            ]
-            replica.begin()
+        await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
+        replica.begin()
+        try:
             await replica.publish()
-            log.info("ready to serve client requests")
-            await doors.open_client_doors(server, config, http, tls)
-            notify.ready()
-            # What was made so far stays for good: the collector need not look at it again and again.
-            gc.freeze()
-            await stop.wait()
+        except EtcdError as error:
+            # Only a disk that fails at once keeps a lone member from its own log; the wait below takes over.
+            log.warn("failed to publish local member to cluster through raft", error=error.message)
+        log.info("ready to serve client requests")
+        await doors.open_client_doors(server, config, http, tls)
+        notify.ready()
+        # What was made so far stays for good; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    async def _wait(self) -> int:
+        """Until a signal, or until a disk that had failed takes writes again."""
+        stopping = asyncio.ensure_future(self._stop.wait())
+        mended = asyncio.ensure_future(self._disk_mended())
+        await asyncio.wait((stopping, mended), return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, mended):
+            task.cancel()
+        if self._stop.is_set():
             notify.stopping()
-            for task in running:
-                task.cancel()
-    except OSError as error:
-        log.error("cannot listen", error=str(error))
-        return 1
+            return 0
+        log.info("the disk takes writes again; starting over from what is stored")
+        return _REOPEN
+
+    async def _disk_mended(self) -> None:
+        await self._replica.storage_failure.wait()
+        while not probe_disk(Path(self._config.data_dir)):
+            await asyncio.sleep(limits.DISK_PROBE_SECONDS)
+
+    # --- duties ---
+
+    def _duties(self) -> list[Coroutine[Any, Any, None]]:
+        config, replica = self._config, self._replica
+        duties: list[Coroutine[Any, Any, None]] = [
+            self._tick(),
+            self._watches.run(),
+            LeaseKeeper(replica.lessor, replica, self._loop.time).run(),
+            self._upkeep.compact_forever(),
+            self._look_after_memory(),
+        ]
+        compactor = make_compactor(
+            config.auto_compaction_mode,
+            config.auto_compaction_retention_seconds,
+            config.auto_compaction_retention_revisions,
+            self._loop.time(),
+            replica.store.current_revision,
+        )
+        if compactor is not None:
+            duties.append(self._upkeep.auto_compact(compactor, self._loop.time, lambda: replica.raw.is_leader))
+        interval = notify.watchdog_interval_seconds()
+        if interval is not None:
+            duties.append(_watchdog(interval))
+        return duties
+
+    async def _tick(self) -> None:
+        """Raft's clock: one tick a heartbeat interval, however late the loop is."""
+        interval = self._config.heartbeat_interval_ms / 1000
+        due = self._loop.time()
+        while True:
+            due = max(due + interval, self._loop.time())
+            await asyncio.sleep(due - self._loop.time())
+            self._replica.node.tick()
+
+    async def _look_after_memory(self) -> None:
+        while True:
+            await asyncio.sleep(limits.MEMORY_TRIM_SECONDS)
+            self._replica.engine.trim_memory()
+            self._replica.engine.refresh_sizes()
+
+
+def probe_disk(directory: Path) -> bool:
+    """Whether the disk takes a few megabytes and their sync."""
+    probe = directory / "member" / "probe"
+    try:
+        with probe.open("wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, limits.DISK_PROBE_BYTES)
+            os.fsync(file.fileno())
+    except OSError:
+        return False
     finally:
-        lag.stop()
-        replica.node.refuse_all(Stopped)
-        await server.drain(limits.DRAIN_SECONDS)
-    return 0
+        try:
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            log.warn("cannot remove the probe file", path=str(probe), error=str(error))
+    return True
 
 
-async def _tick(config: Config, replica: Replica) -> None:
-    """Raft's clock: one tick a heartbeat interval, however late the loop is."""
-    loop = asyncio.get_running_loop()
-    interval = config.heartbeat_interval_ms / 1000
-    due = loop.time()
+async def _watchdog(interval_seconds: float) -> None:
     while True:
-        due = max(due + interval, loop.time())
-        await asyncio.sleep(due - loop.time())
-        replica.node.tick()
+        notify.watchdog()
+        await asyncio.sleep(interval_seconds)
 
 
 def _report_stall(seconds: float) -> None:

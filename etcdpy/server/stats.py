@@ -15,9 +15,11 @@ from etcdpy.proto import rpc_pb2
 from etcdpy.server import logs, process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from etcdpy.api.client_versions import ClientVersions
     from etcdpy.api.health import Health
+    from etcdpy.histogram import Histogram
     from etcdpy.server.loop_lag import LoopLag
     from etcdpy.server.member import Replica
     from etcdpy.server.upkeep import StoreUpkeep
@@ -70,10 +72,15 @@ class MemberStats:
         self._server = server
         self._lag = lag
         self._tls = tls
+        self._clients: ClientVersions | None = None
 
-    def sources(self, health: Health) -> Sources:
-        """Every group that this member can fill."""
+    def sources(
+        self, health: Health, clients: ClientVersions, handling: Mapping[tuple[str, str], Histogram] | None
+    ) -> Sources:
+        """Every group that this member can fill; `handling` only with --metrics=extensive."""
+        self._clients = clients
         return Sources(
+            handling=(lambda: handling) if handling is not None else None,
             server=self.server,
             store=self.store,
             watch=self.watch,
@@ -106,6 +113,7 @@ class MemberStats:
             proposals_failed=node.proposals_failed,
             slow_applies=node.slow_applies,
             failed_reads=node.reads.failed,
+            client_requests=self._clients.counts() if self._clients is not None else {},
             quota_bytes=replica.config.quota_bytes,
             apply_durations={
                 (_operation(kind), "true" if success else "false"): histogram
@@ -120,6 +128,12 @@ class MemberStats:
         """The key-value store."""
         store, upkeep = self._replica.store, self._upkeep
         return StoreStats(
+            puts=store.puts,
+            ranges=store.ranges,
+            deletes=store.deletes,
+            txns=store.txns,
+            put_bytes=store.put_bytes,
+            open_reads=store.open_reads,
             keys=len(store.index.live),
             current_revision=store.current_revision,
             compact_revision=store.compact_revision,

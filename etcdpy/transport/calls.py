@@ -441,6 +441,10 @@ class StreamCall(Call):
         super().on_gone()
         self._cancel_task()
 
+    def end_by_server(self) -> None:
+        """The server stops: the handler is cancelled, and the client told so."""
+        self._cancel_task()
+
     def _cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from etcdpy import limits
-from etcdpy.transport.calls import Peer
+from etcdpy.transport.calls import Kind, Peer, StreamCall
 from etcdpy.transport.frames import PREFACE, ErrorCode
 from etcdpy.transport.http1 import Http1Protocol
 from etcdpy.transport.http2 import Http2Connection
@@ -111,6 +111,9 @@ class Sniffer(asyncio.Protocol):
     def finish_drain(self) -> None:
         """As `drain`."""
         self.abort()
+
+    def end_endless(self) -> None:
+        """Nothing runs."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -305,6 +308,12 @@ class Http2Protocol(asyncio.Protocol):
         """Accept no more streams from now on."""
         self.connection.finish_drain()
         self.connection.wake()
+
+    def end_endless(self) -> None:
+        """End the calls that go on for as long as their client likes, such as watches."""
+        for stream in list(self.connection.streams.values()):
+            if isinstance(stream, StreamCall) and stream.method.kind is Kind.BIDI:
+                stream.end_by_server()
 
     def terminate(self) -> None:
         """Close now, with a GOAWAY."""

@@ -266,6 +266,9 @@ class Http1Protocol(asyncio.Protocol):
     def finish_drain(self) -> None:
         """As `drain`."""
 
+    def end_endless(self) -> None:
+        """Answers over HTTP/1.1 come to an end by themselves."""
+
     def abort(self) -> None:
         """Drop the connection."""
         self._open_transport().abort()

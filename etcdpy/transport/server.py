@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class _Connection(Protocol):
     def drain(self) -> None: ...
 
+    def end_endless(self) -> None: ...
+
     def finish_drain(self) -> None: ...
 
     def abort(self) -> None: ...
@@ -202,6 +204,7 @@ class Server:
         self.draining = True
         for connection in list(self.connections):
             connection.drain()
+            connection.end_endless()
         if self.connections:
             self._all_gone = asyncio.Event()
             with suppress(TimeoutError):

@@ -14,9 +14,9 @@ from etcdpy.mvcc.watch_events import (
     compact_revision_field,
     fragments,
     id_field,
-    varint,
 )
 from etcdpy.proto import kv_pb2, rpc_pb2
+from etcdpy.wire import varint
 
 NUMBERS = [0, 1, 127, 128, 300, 16_383, 16_384, (1 << 63) - 1, -1, -(1 << 63)]
 

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from etcdpy.__main__ import main, redacted
+from etcdpy.__main__ import main
+from etcdpy.server.flag_table import redacted
 
 TEXT = "etcd Version: 3.7.3\n"
 
