@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 up: env  ## run one member with mutual TLS on loopback, and show how to talk to it (DETACH=1: in the background)
-	@$(BIN)/python -m etcdpy.local up $(if $(DETACH),--detach)
+	@$(BIN)/python -m etcdpy.local up $(if $(DETACH),--detach) $(ARGS)
 
 down: env  ## stop what `make up DETACH=1` started
 	@$(BIN)/python -m etcdpy.local down

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.commandline import Exit, Failure
@@ -46,7 +48,7 @@ def running_pid(place: Place) -> int | None:
     """The member's process, if it runs. A stale file, or one whose number went to another process, counts as none."""
     try:
         pid = int(place.pid_file.read_text())
-        words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")  # noqa: SIM115 - closed at once
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None
     return pid if os.fsencode(f"--data-dir={place.data}") in words else None
@@ -63,7 +65,7 @@ def start(place: Place, *, detached: bool) -> subprocess.Popen[bytes]:
 
     place.directory.mkdir(parents=True, exist_ok=True)
     with place.log.open("ab") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - every word is ours
             [sys.executable, "-m", "etcdpy", *place.member_flags()],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -105,12 +107,13 @@ def stop_running(place: Place) -> int | None:
     """Stop a member that another run of this tool started; returns its id, None where there is none."""
     pid = running_pid(place)
     if pid is not None:
-        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS_MAX
-        while running_pid(place) == pid:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(POLL_SECONDS)
+        with suppress(ProcessLookupError):  # it may end between any look and any signal
+            os.kill(pid, signal.SIGTERM)
+            while running_pid(place) == pid:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(POLL_SECONDS)
     place.pid_file.unlink(missing_ok=True)
     return pid
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from etcdpy.client.channels import TlsFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEMBER: Final = "controller-0"
 CLIENT: Final = "admin"

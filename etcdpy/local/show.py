@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
     import subprocess
+    import threading
 
     from etcdpy.local.ask import Asker, Status
     from etcdpy.local.place import Place
@@ -76,22 +76,17 @@ def status_line(status: Status | None) -> str:
     )
 
 
-class Watcher(Protocol):
-    """Shows the member until told to stop or until it ended."""
-
-    def __call__(self, asker: Asker, process: subprocess.Popen[bytes], stopping: threading.Event) -> None:
-        """Returns at the end."""
-
-
 def watch_plainly(asker: Asker, process: subprocess.Popen[bytes], stopping: threading.Event) -> None:
     """A line now and then: when the standing changed, and once a minute."""
     shown_at, shown_standing = 0.0, object()
-    while not stopping.wait(LIVE_SECONDS) and process.poll() is None:
+    while process.poll() is None:
         status = asker.status()
         standing = status and (status.leads, status.raft_term)
         if standing != shown_standing or time.monotonic() - shown_at >= PLAIN_SECONDS:
             click.echo(f"{time.strftime('%H:%M:%S')} {status_line(status)}")
             shown_at, shown_standing = time.monotonic(), standing
+        if stopping.wait(LIVE_SECONDS):
+            break
 
 
 def watch_live(asker: Asker, process: subprocess.Popen[bytes], stopping: threading.Event) -> None:
