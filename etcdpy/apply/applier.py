@@ -6,7 +6,6 @@ the table instead of asking in every handler: see `restricted`.
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdpy.apply.entry_data import decode
@@ -39,7 +38,7 @@ class Group(Protocol):
 
 class Applier:
     """Owns the order in which entries reach the state. `now` is the core loop's monotonic clock, for leases alone: it
-    decides when a lease ends on the leader, never what is stored.
+    decides when a lease ends on the leader, never what is stored. `stopwatch` is for the durations alone.
     """
 
     def __init__(
@@ -51,6 +50,7 @@ class Applier:
         group: Group,
         *,
         now: Callable[[], float],
+        stopwatch: Callable[[], float],
         compaction_scheduled: Callable[[], None] = lambda: None,
         applied_index: int = 0,
     ) -> None:
@@ -60,6 +60,7 @@ class Applier:
         self._alarms = alarms
         self._group = group
         self._now = now
+        self._stopwatch = stopwatch
         self._compaction_scheduled = compaction_scheduled
         self.applied_index = applied_index
         """The last entry whose effects are in the state."""
@@ -92,11 +93,11 @@ class Applier:
         Durations are counted a batch at a time, each entry at the batch's mean: a clock for every put would cost as
         much as its place in the index.
         """
-        began = perf_counter()
+        began = self._stopwatch()
         tally = self._tally
         for entry in entries:
             self._apply(entry)
-        elapsed = perf_counter() - began
+        elapsed = self._stopwatch() - began
         mean = elapsed / max(len(entries), 1)
         for key, count in tally.items():
             histogram = self.durations.get(key)

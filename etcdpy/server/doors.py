@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ def make_methods(
         slices,
         upkeep,
         header,
+        replica.range_seconds,
+        stopwatch=time.perf_counter,
         max_txn_ops=config.max_txn_ops,
         max_request_bytes=config.max_request_bytes,
     )

@@ -21,6 +21,7 @@ from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder
 from etcdpy.apply.proposal import Proposal
 from etcdpy.errors import EtcdError, NoSpace, Stopped, Timeout
+from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
 from etcdpy.membership.members import Membership
 from etcdpy.mvcc.history import BackendHistory
@@ -122,6 +123,7 @@ class Replica:
             self.alarms,
             self,
             now=loop.time,
+            stopwatch=time.perf_counter,
             compaction_scheduled=lambda: self.on_compaction(),
             applied_index=engine.applied_index,
         )
@@ -144,6 +146,7 @@ class Replica:
         self.on_compaction: Any = lambda: None
         self.on_changes: Any = lambda: None
         self.storage_failure = asyncio.Event()
+        self.range_seconds = Histogram(APPLY_SECONDS)
 
     # --- start ---
 

@@ -103,6 +103,7 @@ class Running:
         self._config = config
         self._replica = replica
         self._stop = stop
+        self._end = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._server = Server({}, doors.transport_options(config), on_bug=_report_bug)
         slices = SliceRunner(self._server.spawn)
@@ -174,21 +175,24 @@ class Running:
 
     async def _wait(self) -> int:
         """Until a signal, or until a disk that had failed takes writes again."""
-        stopping = asyncio.ensure_future(self._stop.wait())
-        mended = asyncio.ensure_future(self._disk_mended())
-        await asyncio.wait((stopping, mended), return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, mended):
-            task.cancel()
+        await self._end.wait()
         if self._stop.is_set():
             notify.stopping()
             return 0
         log.info("the disk takes writes again; starting over from what is stored")
         return _REOPEN
 
-    async def _disk_mended(self) -> None:
+    async def _end_on_signal(self) -> None:
+        await self._stop.wait()
+        self._end.set()
+
+    async def _end_when_disk_is_mended(self) -> None:
         await self._replica.storage_failure.wait()
-        while not probe_disk(Path(self._config.data_dir)):
+        mended = False
+        while not mended:  # nobody tells when a disk has room again
             await asyncio.sleep(limits.DISK_PROBE_SECONDS)
+            mended = probe_disk(Path(self._config.data_dir))
+        self._end.set()
 
     # --- duties ---
 
@@ -200,6 +204,8 @@ class Running:
             LeaseKeeper(replica.lessor, replica, self._loop.time).run(),
             self._upkeep.compact_forever(),
             self._look_after_memory(),
+            self._end_on_signal(),
+            self._end_when_disk_is_mended(),
         ]
         compactor = make_compactor(
             config.auto_compaction_mode,

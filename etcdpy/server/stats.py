@@ -113,6 +113,7 @@ class MemberStats:
             proposals_failed=node.proposals_failed,
             slow_applies=node.slow_applies,
             failed_reads=node.reads.failed,
+            range_durations={("true",): replica.range_seconds},
             client_requests=self._clients.counts() if self._clients is not None else {},
             quota_bytes=replica.config.quota_bytes,
             apply_durations={

@@ -29,8 +29,8 @@ def test_every_request_of_the_wire_has_a_tag() -> None:
     for kind, field in raft_internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name.items():
         if kind not in ("header", "ID"):
             data = entry_data.EntryEncoder(1).encode(kind, b"")
-            (set_field, _), *_ = raft_internal_pb2.InternalRaftRequest.FromString(data).ListFields()
-            assert set_field.name == field.name
+            fields = raft_internal_pb2.InternalRaftRequest.FromString(data).ListFields()
+            assert {each.name for each, _ in fields} == {"header", field.name}
             assert entry_data.decode(data)[0] == kind
 
 
