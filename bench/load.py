@@ -33,6 +33,8 @@ class Load:
     seconds: float
     p50_ms: float
     p99_ms: float
+    data_bytes: int | None = None
+    """Message bytes that came back, where the generator counts them."""
 
     @property
     def rate(self) -> float:
@@ -88,7 +90,7 @@ def run_h2load(
     """h2load against one member: one process for each of `messages`, side by side, sharing the connections.
 
     h2load sends one body only, so spread keys need several processes. It takes any HTTP 200 for a success, also one
-    that carries a gRPC error: the caller checks what was done by the member's own counters.
+    that carries a gRPC error: the caller checks what was done by revisions, and by the bytes that came back.
     """
     binary = h2load_binary()
     share, own_connections = total // len(messages), max(1, connections // len(messages))
@@ -125,6 +127,7 @@ def _read_h2load(directory: Path, outputs: list[str], share: int, wall: float) -
         summary = re.search(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded", output)
         if not summary or int(summary[2]) != share:
             raise LoadError(f"h2load did not get {share} answers:\n{output[-2000:]}")
+    data = [re.search(r"traffic: .*, [\d.]+[KMG]?B \((\d+)\) data", output) for output in outputs]
     latencies: list[int] = []
     first, last = 2**63, 0
     for path in directory.glob("*.log"):
@@ -142,4 +145,5 @@ def _read_h2load(directory: Path, outputs: list[str], share: int, wall: float) -
         seconds,
         latencies[len(latencies) // 2] / 1000,
         latencies[min(len(latencies) - 1, len(latencies) * 99 // 100)] / 1000,
+        sum(int(found[1]) for found in data if found),
     )

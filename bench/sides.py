@@ -83,6 +83,10 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: TlsFile
                 f"{workload.name} on {side}: {load.requests} requests made {gained} revisions, "
                 f"not {load.requests * workload.revisions}; some were not done"
             )
+        if load.data_bytes is not None and load.data_bytes < load.requests * workload.answer_bytes_min:
+            raise BenchError(
+                f"{workload.name} on {side}: only {load.data_bytes} bytes came back; some answers are errors"
+            )
         return _result(workload, side, load, spent, member.rss_bytes(), gained)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.members import Member
 
 VALUE_BYTES: Final = 256
-SPREAD_KEYS: Final = 10
+SPREAD_KEYS: Final = 25
 LIST_PREFIX: Final = b"/registry/pods/"
 LIST_KEYS: Final = 10_000
 LIST_VALUE_BYTES: Final = 1024
@@ -36,6 +36,8 @@ class Workload:
     """What etcdpy's rate is to be, at least, times etcd's."""
     revisions: int = 1
     """Revisions that one request makes: shows that the requests did what they should."""
+    answer_bytes_min: int = 0
+    """What every answer carries at least: tells a value from a gRPC error, which h2load takes for a success."""
     tls: bool = False
     prepare: Callable[[Client], None] | None = None
     p99_no_worse: bool = False
@@ -122,12 +124,13 @@ WORKLOADS: Final = [
     ),
     Workload(
         "W3-lin",
-        "range of one key, linearizable, 10 keys by h2load, 50 x 20",
+        "range of one key, linearizable, 25 keys by h2load, 50 x 20",
         300_000,
         60_000,
         _range_spread(serializable=False),
         1.5,
         revisions=0,
+        answer_bytes_min=VALUE_BYTES,
         prepare=_store_spread_keys,
     ),
     Workload(
@@ -138,6 +141,7 @@ WORKLOADS: Final = [
         _range_spread(serializable=True),
         1.5,
         revisions=0,
+        answer_bytes_min=VALUE_BYTES,
         prepare=_store_spread_keys,
     ),
     Workload(
