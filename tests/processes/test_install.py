@@ -1,0 +1,64 @@
+"""The install script, run for real under a prefix."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from etcdpy import VERSION
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def install(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(ROOT / "deploy" / "install.sh"), *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def output(program: Path, *arguments: str) -> str:
+    environment = {"PATH": "/usr/bin:/bin"}  # as bare as a service's
+    return subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_it_installs_and_a_second_run_keeps_settings(tmp_path: Path) -> None:
+    first = install("--no-user", "--prefix", str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    programs = tmp_path / "usr/local/bin"
+    assert output(programs / "etcdpy", "--version").startswith(f"etcd Version: {VERSION}\n")
+    assert output(programs / "etcdpyctl", "version").startswith(f"etcdctl version: {VERSION}\n")
+    assert output(programs / "etcdpyutl", "version").startswith(f"etcdutl version: {VERSION}\n")
+    assert (tmp_path / "var/lib/etcdpy").stat().st_mode & 0o777 == 0o700
+    settings = tmp_path / "etc/etcdpy/etcdpy.env"
+    assert settings.stat().st_mode & 0o777 == 0o640
+
+    settings.write_text("ETCD_NAME=mine\n")
+    second = install("--no-user", "--prefix", str(tmp_path))
+    assert second.returncode == 0, second.stderr
+    assert "making the environment" not in second.stdout
+    assert settings.read_text() == "ETCD_NAME=mine\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--nope"], "unknown argument --nope"),
+        (["--prefix"], "--prefix needs a directory"),
+        (["--no-user", "--python", "/nowhere/python"], "choose one with --python"),
+    ],
+)
+def test_it_refuses_with_a_reason(arguments: list[str], text: str) -> None:
+    done = install(*arguments)
+    assert done.returncode != 0
+    assert text in done.stderr
+
+
+def test_the_settings_to_start_from_are_flags_of_ours() -> None:
+    from etcdpy.server.config import load
+
+    lines = (ROOT / "deploy/etcdpy.env.example").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    config = load([], settings)
+    assert config.name == "controller-0"
+    assert not [note for note in config.notes if "unrecognized" in str(note)], config.notes
