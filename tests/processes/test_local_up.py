@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -124,6 +125,17 @@ def test_what_is_printed_works_and_a_signal_ends_it(local: Local, stop: signal.S
     assert "leader, revision" in rest
     assert run.returncode == 0
     local.assert_nothing_left()
+
+
+def test_the_readme_says_what_works(local: Local) -> None:
+    assert local.finish("up", "--detach").returncode == 0
+    readme = (ROOT / "README.md").read_text()
+    readme = readme.replace(".local/pki", str(local.place.pki)).replace(":2379", f":{local.place.client_port}")
+    program = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[0]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("b'hello'\n", "")
+    assert f'TLS="{flags_text(local.place)}"' in readme
+    assert curl_text(local.place) in readme
 
 
 @pytest.mark.reference
