@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bench import spread
 from bench.load import Load, run_benchmark, run_h2load
 from etcdpy.proto import rpc_pb2
 from tests.support.reference import build_reference
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from tests.support.members import Member
 
 VALUE_BYTES: Final = 256
-SPREAD_KEYS: Final = 25
 LIST_PREFIX: Final = b"/registry/pods/"
 LIST_KEYS: Final = 10_000
 LIST_VALUE_BYTES: Final = 1024
@@ -65,47 +65,39 @@ def _put_h2load(member: Member, total: int) -> Load:
     return run_h2load(member, "/etcdserverpb.KV/Put", [message], total, connections=50, streams=20)
 
 
-def _spread_key(index: int) -> bytes:
-    return b"spread-%d" % index
-
-
 def _store_spread_keys(client: Client) -> None:
-    for index in range(SPREAD_KEYS):
-        client.put(_spread_key(index), b"v" * VALUE_BYTES)
+    _store(client, [(spread.key(number), VALUE_BYTES) for number in range(spread.KEYS)])
+
+
+def _store(client: Client, keys: list[tuple[bytes, int]]) -> None:
+    """Keys with values of these sizes, by transactions of 100."""
+    for start in range(0, len(keys), 100):
+        client.txn(
+            success=[
+                rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=key, value=b"v" * size))
+                for key, size in keys[start : start + 100]
+            ]
+        )
 
 
 def _range_spread(*, serializable: bool) -> Callable[[Member, int], Load]:
     def send(member: Member, total: int) -> Load:
-        messages = [
-            rpc_pb2.RangeRequest(key=_spread_key(index), serializable=serializable).SerializeToString()
-            for index in range(SPREAD_KEYS)
-        ]
-        return run_h2load(member, "/etcdserverpb.KV/Range", messages, total, connections=50, streams=20)
+        return spread.run_spread(member, total, connections=50, streams=20, serializable=serializable)
 
     return send
 
 
 def _range_one_key(consistency: str) -> Callable[[Member, int], Load]:
     def send(member: Member, total: int) -> Load:
-        arguments = [*_CONNECTIONS_CLIENTS, "range", _spread_key(0).decode(), f"--consistency={consistency}"]
+        arguments = [*_CONNECTIONS_CLIENTS, "range", spread.key(0).decode(), f"--consistency={consistency}"]
         return run_benchmark(build_reference("benchmark"), member, arguments, total)
 
     return send
 
 
 def _store_list(client: Client) -> None:
-    """10,000 keys of 1 KB, by transactions of 100."""
-    for start in range(0, LIST_KEYS, 100):
-        client.txn(
-            success=[
-                rpc_pb2.RequestOp(
-                    request_put=rpc_pb2.PutRequest(
-                        key=LIST_PREFIX + b"pod-%08d" % number, value=b"v" * LIST_VALUE_BYTES
-                    )
-                )
-                for number in range(start, start + 100)
-            ]
-        )
+    """10,000 keys of 1 KB."""
+    _store(client, [(LIST_PREFIX + b"pod-%08d" % number, LIST_VALUE_BYTES) for number in range(LIST_KEYS)])
     found = client.range(LIST_PREFIX, LIST_PREFIX[:-1] + b"0", count_only=True).count
     assert found == LIST_KEYS, f"{found} keys stored"
 
@@ -124,7 +116,7 @@ WORKLOADS: Final = [
     ),
     Workload(
         "W3-lin",
-        "range of one key, linearizable, 25 keys by h2load, 50 x 20",
+        "range of one key of 50,000, linearizable, 50 connections x 20 streams",
         300_000,
         60_000,
         _range_spread(serializable=False),
@@ -146,7 +138,7 @@ WORKLOADS: Final = [
     ),
     Workload(
         "W3-lin-go",
-        "range of one key, linearizable, 100 connections, 1,000 clients",
+        "range of always the same key, linearizable, 100 connections, 1,000 clients",
         150_000,
         30_000,
         _range_one_key("l"),
