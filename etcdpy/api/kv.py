@@ -241,8 +241,9 @@ class KvService:
         self._slices.run(call, self._txn_steps(request))
 
     def _txn_steps(self, request: rpc_pb2.TxnRequest) -> Generator[None, None, bytes]:
+        revision = self._store.current_revision  # writes may come between the slices
         body = yield from txn.read_only_steps(self._store, request)
-        return self._header.embed(self._store.current_revision) + body
+        return self._header.embed(revision) + body
 
 
 class _PhysicalCompaction(Waiting):
