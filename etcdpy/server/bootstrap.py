@@ -6,15 +6,20 @@ etcd writes it; every founding member computes the same ids from the same flags.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etcdpy.membership.members import Member, cluster_id, member_id
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
+from etcdpy.server import validate
+from etcdpy.server.notes import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from etcdpy.server.config import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,30 @@ def found(name: str, initial_cluster: Mapping[str, Sequence[str]], token: str) -
     )
     own = next(member.id for member in members if member.name == name)
     return Founding(cluster_id([member.id for member in members]), own, tuple(members))
+
+
+def check_founding(config: Config) -> None:
+    """Whether the flags found a cluster that this version can run. Raises ConfigError."""
+    validate.check_founding(config, _resolve)
+    members = config.initial_peer_urls()
+    if len(members) > 1:
+        raise ConfigError(
+            f"--initial-cluster names {len(members)} members ({', '.join(sorted(members))}), and this version runs "
+            f"clusters of one; name {config.name} alone"
+        )
+    if not config.is_new_cluster:
+        raise ConfigError(
+            "--initial-cluster-state=existing: this version cannot join a cluster; "
+            "say --initial-cluster-state=new, or give the data directory of a member"
+        )
+
+
+def _resolve(host: str, port: int) -> str | None:
+    try:
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
+    except OSError:
+        return None
+    return f"{address[0]!s}:{address[1]}"
 
 
 def _addition(member: Member) -> bytes:

@@ -32,7 +32,7 @@ from etcdpy.raft.node import Config as RaftConfig
 from etcdpy.raft.node import RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server import logs
-from etcdpy.server.bootstrap import found
+from etcdpy.server.bootstrap import check_founding, found
 from etcdpy.server.node import Node
 from etcdpy.storage.engine import Engine
 
@@ -154,13 +154,15 @@ class Replica:
         """Read the applied state, or found the cluster."""
         config, engine = self.config, self.engine
         self.membership.restore()
-        founding = found(config.name, config.initial_peer_urls(), config.initial_cluster_token)
-        self.own_id = self.membership.own_id or founding.own_id
-        if not self.membership.cluster_id:
-            self.membership.found(founding.cluster_id, self.own_id)
-        if engine.is_new:
-            entries = founding.entries()
-            engine.bootstrap(ConfState(), HardState(term=1, vote=0, commit=len(entries)), entries)
+        if not self.membership.own_id:
+            # Nothing is stored, or the state is to be made anew from the log: the flags say who this is.
+            check_founding(config)
+            founding = found(config.name, config.initial_peer_urls(), config.initial_cluster_token)
+            self.membership.found(founding.cluster_id, founding.own_id)
+            if engine.is_new:
+                entries = founding.entries()
+                engine.bootstrap(ConfState(), HardState(term=1, vote=0, commit=len(entries)), entries)
+        self.own_id = self.membership.own_id
         self.alarms.restore()
         self.lessor.restore()
         began = time.monotonic()

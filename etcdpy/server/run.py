@@ -28,6 +28,7 @@ from etcdpy.server.auto_compaction import make_compactor
 from etcdpy.server.flag_table import redacted
 from etcdpy.server.loop_lag import LoopLag
 from etcdpy.server.member import Replica, open_replica
+from etcdpy.server.notes import ConfigError
 from etcdpy.server.slices import SliceRunner
 from etcdpy.server.stats import MemberHealth, MemberStats
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
@@ -85,6 +86,9 @@ async def _serve(config: Config) -> int:
         except StorageError as error:
             log.error("cannot open the data directory", error=str(error))
             return 1
+        except ConfigError as error:
+            log.error("cannot found the cluster", error=str(error))
+            return error.exit_code
         try:
             code = await Running(config, replica, stop).run()
         except (TlsConfigError, OSError, ValueError) as error:
@@ -122,11 +126,14 @@ class Running:
             batch_limit=config.compaction_batch_limit,
             pause_seconds=config.compaction_sleep_interval_seconds,
         )
+        health = HealthService()
+        if config.feature_gates.enabled("StopGRPCServiceOnDefrag"):
+            self._upkeep.on_defragmenting = lambda running: health.set_serving(not running)
         self._lag = LoopLag(self._loop, _report_stall)
         replica.on_compaction = self._upkeep.compaction_scheduled
         replica.on_changes = self._watches.wake
         self._server.methods = doors.make_methods(
-            replica, slices, self._upkeep, self._watches, HealthService(), self._server.spawn, self._loop.time
+            replica, slices, self._upkeep, self._watches, health, self._server.spawn, self._loop.time
         )
 
     async def run(self) -> int:
@@ -172,12 +179,21 @@ class Running:
         except EtcdError as error:
             # Only a disk that fails at once keeps a lone member from its own log; the wait below takes over.
             log.warn("failed to publish local member to cluster through raft", error=error.message)
+        await self._defragment_at_start()
         log.info("ready to serve client requests")
         await doors.open_client_doors(server, config, http, tls)
         notify.ready()
         # What was made so far stays for good; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    async def _defragment_at_start(self) -> None:
+        threshold = self._config.bootstrap_defrag_threshold_megabytes * 1024 * 1024
+        store = self._replica.store
+        freeable = store.size_total - store.bytes_in_use
+        if threshold and freeable >= threshold:
+            log.info("defragmenting at start", **{"freeable-bytes": freeable, "threshold-bytes": threshold})
+            await self._upkeep.defragment()
 
     async def _wait(self) -> int:
         """Until a signal, or until a disk that had failed takes writes again."""

@@ -135,6 +135,8 @@ class StoreUpkeep:
         self.last_compaction = 0.0
         """Wall clock seconds of the last finished compaction, 0 when there was none."""
         self.defragmenting = False
+        self.on_defragmenting: Callable[[bool], None] = lambda _running: None
+        """Told of the start and the end of a defragmentation."""
 
     # --- compaction ---
 
@@ -229,10 +231,12 @@ class StoreUpkeep:
             self.defragmenting = True
             began = time.monotonic()
             log.info("starting defragment")
+            self.on_defragmenting(True)
 
             def done(error: StorageError | None) -> None:
                 finished, self._defragmenting = self._defragmenting, None
                 self.defragmenting = False
+                self.on_defragmenting(False)
                 took = time.monotonic() - began
                 self.defrag_seconds.observe(took)
                 if error is None:
