@@ -171,6 +171,9 @@ WRITE_SLICE_BYTES: Final = 256 * 1024
 """Written to a socket at a time, and the mark of the write buffer at which work for the connection pauses. Copying it
 takes 0.1 ms."""
 
+PING_ANSWER_SECONDS_MAX: Final = 0.002
+"""How long the answer to a ping may wait for answers to calls to go out with it."""
+
 READ_SLICE_BYTES: Final = 64 * 1024
 """Request bytes that one turn of the loop takes from a connection: about 200 small puts, 6 ms of work at 30 us each."""
 
@@ -305,6 +308,9 @@ LOG_TRUNCATE_ENTRIES_PER_JOB: Final = 500
 INLINE_SYNC_SECONDS: Final = 0.001
 """While recent syncs took less than this on average, a small lone job is done on the loop: two thread hand-offs cost
 20 us or more, and a loop that stands still this long does no harm."""
+
+STATE_BATCH_RECORDS: Final = 64
+"""Applied records that make it worth writing them with the next batch of the log: a second write costs 15 us."""
 
 INLINE_JOB_ENTRIES: Final = 8
 """A job with more entries than this goes to the disk thread: there is load, and the next batch gathers meanwhile."""

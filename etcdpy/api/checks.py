@@ -36,9 +36,12 @@ def parse(kind: type[M], body: bytes) -> M:
     try:
         return kind.FromString(body)
     except DecodeError as error:
-        raise StatusError(
-            Code.INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
-        ) from error
+        raise not_a_message() from error
+
+
+def not_a_message() -> StatusError:
+    """The answer to a body that is no message of the method's kind."""
+    return StatusError(Code.INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data")
 
 
 def check_range(request: rpc_pb2.RangeRequest) -> None:

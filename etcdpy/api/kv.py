@@ -9,12 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from google.protobuf.message import DecodeError
+
 from etcdpy.api.checks import (
     check_delete,
     check_put,
     check_range,
     check_range_stream,
     check_txn,
+    not_a_message,
     parse,
 )
 from etcdpy.api.proposals import Waiting
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from etcdpy.mvcc.store import Store
     from etcdpy.transport.calls import Call, StreamCall
 
+_parse_put = rpc_pb2.PutRequest.FromString
 _STREAM_FIRST_CHUNK_KEYS = 10
 """etcd's first chunk of a RangeStream; each later one doubles or halves towards the size of a request."""
 
@@ -92,7 +96,10 @@ class KvService:
 
     def put(self, call: Call, body: bytes) -> None:
         """KV.Put. The client's bytes go into the log as they are."""
-        request = parse(rpc_pb2.PutRequest, body)
+        try:
+            request = _parse_put(body)
+        except DecodeError as error:
+            raise not_a_message() from error
         if not request.key:
             raise EmptyKey
         if request.ignore_value or request.ignore_lease:

@@ -45,7 +45,9 @@ class Waiting(Proposal):
 
     def answer(self, outcome: Outcome) -> None:
         """Answer the call: header, then what applying gave."""
-        self.call.finish(self.header.embed(outcome[0]) + outcome[1])
+        header = self.header.embed(outcome[0])
+        body = outcome[1]
+        self.call.finish(header + body if body else header)
 
     def refuse(self, error: EtcdError) -> None:
         """Fail the call."""

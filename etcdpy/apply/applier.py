@@ -67,7 +67,8 @@ class Applier:
         self.applied_term = 0
         self.durations: dict[tuple[str, bool], Histogram] = {}
         """Seconds that applying took, by kind of request and success."""
-        self._tally: dict[tuple[str, bool], int] = {}
+        self.counts: dict[tuple[str, bool], int] = {}
+        """How many requests of each kind the last `apply_all` applied, by success."""
         self._base: Handlers = {
             "put": self._put,
             "delete_range": self._delete_range,
@@ -90,56 +91,59 @@ class Applier:
     def apply_all(self, entries: Sequence[Entry]) -> float:
         """Apply committed entries in order and answer whoever proposed them here. Returns the seconds it took.
 
-        Durations are counted a batch at a time, each entry at the batch's mean: a clock for every put would cost as
-        much as its place in the index.
+        An entry that the state already holds is passed over: after a crash the log may reach further back. Durations
+        are counted a batch at a time, each entry at the batch's mean: a clock for every put would cost as much as its
+        place in the index. Hot road: one loop, since a call more an entry costs 0.1 us.
         """
         began = self._stopwatch()
-        tally = self._tally
+        applied, handlers, counts = self.applied_index, self._handlers, self.counts
+        counts.clear()
         for entry in entries:
-            self._apply(entry)
+            if entry.index <= applied:
+                continue
+            applied += 1
+            assert entry.index == applied, f"entry {entry.index} comes where {applied} is due"
+            proposal: Proposal | None = entry.proposal  # type: ignore[assignment]
+            if proposal is None:
+                if entry.type or not entry.data:
+                    # A new leader's first entry has no data: it only shows that the leader can commit.
+                    self._apply_other(entry)
+                    continue
+                kind, request = decode(entry.data)
+            else:
+                kind, request = proposal.kind, proposal.request
+            try:
+                outcome = handlers[kind](request)
+            except EtcdError as error:
+                # etcd counts an attempt to compact twice as a success.
+                self._count(kind, success=isinstance(error, Compacted))
+                if proposal is not None:
+                    proposal.refuse(error)
+                continue
+            key = kind, True
+            counts[key] = counts.get(key, 0) + 1
+            if proposal is not None:
+                proposal.answer(outcome)
+            handlers = self._handlers  # an alarm may have changed them
+        if entries:
+            self.applied_index, self.applied_term = applied, entries[-1].term
         elapsed = self._stopwatch() - began
-        mean = elapsed / max(len(entries), 1)
-        for key, count in tally.items():
+        self._note_durations(elapsed / max(len(entries), 1))
+        return elapsed
+
+    def _count(self, kind: str, *, success: bool) -> None:
+        self.counts[kind, success] = self.counts.get((kind, success), 0) + 1
+
+    def _note_durations(self, mean: float) -> None:
+        for key, count in self.counts.items():
             histogram = self.durations.get(key)
             if histogram is None:
                 histogram = self.durations[key] = Histogram(APPLY_SECONDS)
             histogram.observe_many(mean, count)
-        tally.clear()
-        return elapsed
 
-    def _apply(self, entry: Entry) -> None:
-        """An entry that the state already holds is passed over: after a crash the log may reach further back."""
-        if entry.index <= self.applied_index:
-            return
-        assert entry.index == self.applied_index + 1, f"entry {entry.index} is not the next after {self.applied_index}"
-        self.applied_index = entry.index
-        self.applied_term = entry.term
+    def _apply_other(self, entry: Entry) -> None:
         if entry.type:
             self._change_members(entry)
-        elif entry.data:
-            self._apply_request(entry)
-        # A new leader's first entry has no data: it only shows that the leader can commit.
-
-    def _apply_request(self, entry: Entry) -> None:
-        proposal: Proposal | None = entry.proposal  # type: ignore[assignment]
-        if proposal is None:
-            kind, request = decode(entry.data)
-        else:
-            kind, request = proposal.kind, proposal.request
-        tally = self._tally
-        try:
-            outcome = self._handlers[kind](request)
-        except EtcdError as error:
-            # etcd counts an attempt to compact twice as a success.
-            key = kind, isinstance(error, Compacted)
-            tally[key] = tally.get(key, 0) + 1
-            if proposal is not None:
-                proposal.refuse(error)
-            return
-        key = kind, True
-        tally[key] = tally.get(key, 0) + 1
-        if proposal is not None:
-            proposal.answer(outcome)
 
     def _change_members(self, entry: Entry) -> None:
         change = raft_pb2.ConfChange.FromString(entry.data)

@@ -72,7 +72,7 @@ def _resolve(host: str, port: int) -> str | None:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
     except OSError:
         return None
-    return f"{address[0]!s}:{address[1]}"
+    return f"{address[0]!s}:{address[1]}"  # type: ignore[str-bytes-safe]
 
 
 def _addition(member: Member) -> bytes:

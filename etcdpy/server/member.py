@@ -145,6 +145,8 @@ class Replica:
         self.headers: list[HeaderSource] = []
         self.on_compaction: Any = lambda: None
         self.on_changes: Any = lambda: None
+        self.on_answers: Any = lambda: None
+        """Told when answers and events wait to be written to clients."""
         self.storage_failure = asyncio.Event()
         self.range_seconds = Histogram(APPLY_SECONDS)
 
@@ -307,6 +309,7 @@ class Replica:
             self.hub.notify(changes)
             if self.hub.has_work:
                 self.on_changes()
+        self.on_answers()
 
     def send(self, messages: Sequence[raft_pb2.Message]) -> None:
         """See Observer. A member without others has nobody to send to; what is lost here Raft sends again."""

@@ -104,7 +104,8 @@ class Node:
         self.proposals_failed = 0
         self.leader_changes = 0
         self.slow_applies = 0
-        self.request_durations: dict[str, Histogram] = {}
+        self.request_durations: dict[tuple[str, bool], Histogram] = {}
+        """Seconds from a request's arrival to its answer, by kind and success."""
 
     # --- proposals ---
 
@@ -118,7 +119,9 @@ class Node:
             proposal.refuse(TooManyRequests())
         else:
             self._waiting.append(proposal)
-            self._schedule()
+            if not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._turn)
 
     @property
     def proposals_pending(self) -> int:
@@ -285,6 +288,7 @@ class Node:
         while queue and spent < limits.MAX_APPLY_SECONDS:
             size = min(len(queue), limits.APPLY_CHUNK_ENTRIES)
             elapsed = applier.apply_all([queue.popleft() for _ in range(size)])
+            self._note_answered(applier.counts)
             if elapsed > self._slow_apply_seconds:
                 self.slow_applies += 1
                 log.warn("apply request took too long", took=elapsed, entries=size)
@@ -295,24 +299,23 @@ class Node:
         self._engine.set_applied(applied, applier.applied_term)
         in_flight = self._in_flight
         while in_flight and in_flight[0][1][-1].index <= applied:
-            deadline, entries = in_flight.popleft()
-            self._note_answered(self._loop.time() - deadline + self._request_timeout_seconds, entries)
+            in_flight.popleft()
         self._observer.entries_applied()
         self.reads.serve(applied)
 
-    def _note_answered(self, seconds: float, entries: list[Entry]) -> None:
-        """A batch of proposals was answered that long after it was taken in."""
-        kinds: dict[str, int] = {}
-        for entry in entries:
-            kind = entry.proposal.kind  # type: ignore[attr-defined]
-            kinds[kind] = kinds.get(kind, 0) + 1
-        for kind, count in kinds.items():
-            histogram = self.request_durations.get(kind)
+    def _note_answered(self, counts: dict[tuple[str, bool], int]) -> None:
+        """Requests were answered; they are as old as the oldest batch in flight, which they belong to."""
+        if not self._in_flight:
+            return  # replayed at the start: nobody waited
+        seconds = self._loop.time() - self._in_flight[0][0] + self._request_timeout_seconds
+        for key, count in counts.items():
+            histogram = self.request_durations.get(key)
             if histogram is None:
-                histogram = self.request_durations[kind] = Histogram(COMMIT_SECONDS)
+                histogram = self.request_durations[key] = Histogram(COMMIT_SECONDS)
             histogram.observe_many(seconds, count)
         if seconds > self._slow_request_seconds:
-            log.warn("request stats", **{"time spent": seconds, "requests": len(entries), "kinds": kinds})
+            shown = {kind: count for (kind, _), count in counts.items()}
+            log.warn("request stats", **{"time spent": seconds, "requests": shown})
 
     # --- what goes wrong ---
 

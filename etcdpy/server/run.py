@@ -132,6 +132,7 @@ class Running:
         self._lag = LoopLag(self._loop, _report_stall)
         replica.on_compaction = self._upkeep.compaction_scheduled
         replica.on_changes = self._watches.wake
+        replica.on_answers = self._server.flush_dirty
         self._server.methods = doors.make_methods(
             replica, slices, self._upkeep, self._watches, health, self._server.spawn, self._loop.time
         )

@@ -121,7 +121,8 @@ class MemberStats:
                 for (kind, success), histogram in applier.durations.items()
             },
             request_durations={
-                (_operation(kind), "true"): histogram for kind, histogram in node.request_durations.items()
+                (_operation(kind), "true" if success else "false"): histogram
+                for (kind, success), histogram in node.request_durations.items()
             },
         )
 

@@ -244,7 +244,8 @@ class Engine:
 
     @property
     def has_open_writes(self) -> bool:
-        """Whether applied changes wait for a job. When no job comes by itself, take one (say, on a tick)."""
+        """Whether applied changes wait for a job. Small ones are not taken along by jobs with entries, since the log
+        can bring them back: take a job without entries for them from time to time (say, on a tick)."""
         return self.state.has_open_writes
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> DiskJob:
@@ -252,7 +253,7 @@ class Engine:
         if self.failed is not None:
             raise self.failed
         job = DiskJob(self._directory.log_path, self._directory.state_path, self.sync_durations, self.commit_durations)
-        if self.state.has_open_writes:
+        if self.state.open_writes >= limits.STATE_BATCH_RECORDS or (not entries and self.state.has_open_writes):
             self._add_state(job)
         truncating = self._truncate_to > self.log.start_index or self.log.has_truncated
         if hard_state is not None:

@@ -109,6 +109,11 @@ class StateBackend:
     # --- for the engine ---
 
     @property
+    def open_writes(self) -> int:
+        """How many keys wait for the next job."""
+        return len(self._open)
+
+    @property
     def has_open_writes(self) -> bool:
         """Whether something waits for the next job."""
         return bool(self._open)

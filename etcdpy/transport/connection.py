@@ -188,7 +188,13 @@ class Http2Protocol(asyncio.Protocol):
         connection = self.connection
         connection.dirty = True
         connection.receive(data)
-        self.flush()
+        if connection.out and len(connection.out) == connection.ping_acks and not connection.wants_close:
+            # Go's client sends a ping with every few requests, to measure; its answer goes out with theirs, which
+            # spares a write and a wake-up of the client for each of them.
+            connection.dirty = False
+            self._server.add_unhurried(self)
+        else:
+            self.flush()
 
     def _parse_more(self) -> None:
         data, self._unparsed = self._unparsed, b""

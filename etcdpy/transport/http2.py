@@ -462,6 +462,7 @@ class Http2Connection(Sender):
                 self.finish_drain()
             return
         self.out.append(frames.ping(payload, ack=True))
+        self.ping_acks += 1
         sent = self.take_sent_mark()
         self._guard.ping(self.service.now(), has_streams=bool(self.streams), sent_since=sent)
 

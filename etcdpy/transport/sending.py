@@ -62,6 +62,8 @@ class Sender:
         """Sum of the outboxes."""
         self.held_bytes = 0
         """Request bytes in incomplete and unread messages."""
+        self.ping_acks = 0
+        """How many chunks of `out` answer pings. They may wait a moment for company: see Http2Protocol."""
         self.writable = True
         self._quota_given = WINDOW_DEFAULT
         self._sent_mark = False
@@ -81,6 +83,7 @@ class Sender:
     def take(self) -> bytes:
         """Everything that is to be written now. Opens the next slice; call `pump` if there is `more` afterwards."""
         self.dirty = False
+        self.ping_acks = 0
         self._sent_mark |= self._quota_given - self.quota > self._marked_bytes
         self._marked_bytes = 0
         data = self.out[0] if len(self.out) == 1 else b"".join(self.out)

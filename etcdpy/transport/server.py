@@ -12,6 +12,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from etcdpy import limits
 from etcdpy.transport.deadlines import Deadlines
 from etcdpy.transport.grpc import GrpcService
 from etcdpy.transport.listener import Endpoint, Listener, Serves, TlsSource, open_sockets
@@ -65,6 +66,7 @@ class Server:
         self._deadlines = Deadlines(self.loop.time, self.loop.call_at)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[_Dirty] = []
+        self._unhurried: list[_Dirty] = []
         self._listeners: list[Listener] = []
         self._all_gone: asyncio.Event | None = None
 
@@ -173,6 +175,17 @@ class Server:
         if not self._dirty:
             self.loop.call_soon(self.flush_dirty)
         self._dirty.append(connection)
+
+    def add_unhurried(self, connection: _Dirty) -> None:
+        """A connection has something to write that may wait for PING_ANSWER_SECONDS_MAX, unless other things come."""
+        if not self._unhurried:
+            self.loop.call_later(limits.PING_ANSWER_SECONDS_MAX, self._flush_unhurried)
+        self._unhurried.append(connection)
+
+    def _flush_unhurried(self) -> None:
+        unhurried, self._unhurried = self._unhurried, []
+        for connection in unhurried:
+            connection.flush()
 
     def flush_dirty(self) -> None:
         """Write what every connection has gathered. The ready loop calls it at the end of a batch."""

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.fixture(autouse=True)
+def _state_goes_with_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests follow single records to the disk."""
+    monkeypatch.setattr(limits, "STATE_BATCH_RECORDS", 1)
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = new_engine(tmp_path / "data")

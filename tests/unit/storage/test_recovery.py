@@ -10,6 +10,7 @@ from pathlib import Path
 import plyvel
 import pytest
 
+from etcdpy import limits
 from etcdpy.raft.entry import Entry, encode_entries
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage import raft_log, recovery
@@ -18,6 +19,12 @@ from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
 from tests.support.storage import check_prefix, flush, new_engine, run, write_batch
 
 PAGE = Path(__file__).parents[3] / "docs" / "design" / "recovery.md"
+
+
+@pytest.fixture(autouse=True)
+def _state_goes_with_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests follow single records to the disk."""
+    monkeypatch.setattr(limits, "STATE_BATCH_RECORDS", 1)
 
 
 @pytest.fixture
