@@ -27,8 +27,13 @@ def rewrite(request: pytest.FixtureRequest) -> bool:
 
 
 PROCESS_ROOMS = ("hosts", "interop", "processes")
-"""Tests that start servers and measure time. They run one after another on one worker, beside quiet ones on the other,
-so that no server waits for a core that another one holds."""
+"""Tests that start servers and measure time. They run one after another on one worker; the quiet ones run beside them
+on the other, with a lower priority, so that no server waits for a core that a quiet test holds."""
+QUIET_NICENESS = 10
+
+
+def _starts_servers(item: pytest.Item) -> bool:
+    return item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_ROOMS
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
@@ -37,10 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The process tests come first: they take longest, and the quiet ones fill the other worker meanwhile.
     """
-    here = Path(__file__).parent
     for item in items:
-        place = item.path.relative_to(here)
-        group = "processes" if place.parts[0] in PROCESS_ROOMS else str(place)
         if item.get_closest_marker("xdist_group") is None:
+            group = "processes" if _starts_servers(item) else str(item.path.relative_to(Path(__file__).parent))
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in PROCESS_ROOMS)
+    items.sort(key=lambda item: not _starts_servers(item))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Step back at the first quiet test, for good: the worker with the process tests has those first, so not too early."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not _starts_servers(item):
+        os.setpriority(os.PRIO_PROCESS, 0, max(QUIET_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
