@@ -50,6 +50,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Step back at the first quiet test, for good: the worker with the process tests has those first, so not too early."""
+    """Step back at the first quiet test, for good. The worker with the process tests has those first: not too early."""
     if "PYTEST_XDIST_WORKER" in os.environ and not _starts_servers(item):
         os.setpriority(os.PRIO_PROCESS, 0, max(QUIET_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
