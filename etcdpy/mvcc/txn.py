@@ -206,15 +206,29 @@ def _actuals(store: Store, target: int, states: list[tuple[bytes, KeyState]]) ->
     return map(wire.value_of, store.records([state.mod for _, state in states]))
 
 
-def _check(store: Store, branch: _Branch) -> None:
+def _check(store: Store, branch: _Branch, deletes: list[DeleteRangeRequest] | None = None) -> None:
+    """`deletes`: what the transaction deletes before this branch. A put that keeps value or lease of such a key finds
+    nothing to keep. Checks of shape catch most of these; etcd lets those through that delete "from a key on" and then
+    panics, at every start anew, since the request is in its log by then."""
+    deletes = [] if deletes is None else deletes
     nested = iter(branch.nested)
     for op in branch.operations:
         if op.HasField("request_put"):
-            check_put(store, op.request_put)
+            put = op.request_put
+            check_put(store, put)
+            if (put.ignore_value or put.ignore_lease) and any(_covers(each, put.key) for each in deletes):
+                raise KeyNotFound
+        elif op.HasField("request_delete_range"):
+            deletes.append(op.request_delete_range)
         elif op.HasField("request_range"):
             _check_revision(store, op.request_range.revision)
         elif op.HasField("request_txn"):
-            _check(store, next(nested))
+            _check(store, next(nested), deletes)
+
+
+def _covers(request: DeleteRangeRequest, key: bytes) -> bool:
+    end = request.range_end
+    return key == request.key if not end else request.key <= key and (end == b"\0" or key < end)
 
 
 def _check_revision(store: Store, revision: int) -> None:
