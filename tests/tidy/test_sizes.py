@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FILE_LINES_MAX: Final = 650
 FUNCTION_LINES_MAX: Final = 70
-FUNCTION_LINES_MEDIAN_MAX: Final = 10
+FUNCTION_LINES_MEDIAN_MAX: Final = 7
 """A ratchet: lower it when the product's median has gone down, never raise it."""
 
 
