@@ -58,9 +58,9 @@ def up(directory: Path, client_port: int, peer_port: int, detach: bool) -> None:
         with ask.asking(place) as asker:
             waited = member.wait_healthy(place, process, lambda: stopping.is_set() or asker.is_healthy())
             if not stopping.is_set():
+                keep = detach
                 click.echo(f"controller-0 serves {place.endpoint} (healthy after {waited:.1f} s; log: {place.log})\n")
                 click.echo(show.guide(place))
-                keep = detach
             if not detach:
                 watch = show.watch_live if sys.stdout.isatty() else show.watch_plainly
                 watch(asker, process, stopping)
