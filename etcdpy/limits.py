@@ -336,6 +336,9 @@ further back walks the range in slices."""
 RANGE_SLICE_KEYS_MAX: Final = 2_000
 """Index entries that a walk visits before it lets the loop go on: 0.1 to 0.5 us each."""
 
+RECORD_CACHE_BYTES: Final = 32 << 20
+"""Recent records kept in memory. A list of 10,000 objects of 1 KB fits into half of it; more would be etcd's way."""
+
 READ_SLICE_WORK_MAX: Final = 500
 """Records that a read takes from a scan before it lets the loop go on: 1 ms when the disk cache is warm, 4 ms when it
 is cold. A point read counts as four."""

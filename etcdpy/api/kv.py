@@ -23,7 +23,7 @@ from etcdpy.api.checks import (
 from etcdpy.api.proposals import Waiting
 from etcdpy.errors import EmptyKey, EtcdError
 from etcdpy.mvcc import txn
-from etcdpy.mvcc.read import RangeOptions, range_body_steps, range_steps
+from etcdpy.mvcc.read import RangeOptions, range_part_steps, range_steps
 from etcdpy.mvcc.record import key_of, length_delimited, repeated_field
 from etcdpy.proto import rpc_pb2
 from etcdpy.wire import varint
@@ -47,8 +47,8 @@ _STREAM_FIRST_CHUNK_KEYS = 10
 class Slices(Protocol):
     """Runs work that is cut into slices without holding the loop."""
 
-    def run(self, call: Call, steps: Generator[Any, None, bytes]) -> None:
-        """Run the first slice now and the others between other work; answer the call with what comes out."""
+    def run(self, call: Call, steps: Generator[Any, None, list[bytes]]) -> None:
+        """Run the first slice now and the others between other work; answer the call with the parts that come out."""
         ...
 
     async def wait(self, steps: Generator[Any, None, Any]) -> Any:
@@ -237,20 +237,20 @@ class KvService:
     def _answer_range(self, call: Call, request: rpc_pb2.RangeRequest) -> None:
         self._slices.run(call, self._range_steps(request))
 
-    def _range_steps(self, request: rpc_pb2.RangeRequest) -> Generator[None, None, bytes]:
+    def _range_steps(self, request: rpc_pb2.RangeRequest) -> Generator[None, None, list[bytes]]:
         began = self._stopwatch()
         result = yield from range_steps(self._store, request.key, request.range_end, txn.range_options(request))
         self._range_seconds.observe(self._stopwatch() - began)
-        body = yield from range_body_steps(result)
-        return self._header.embed(result.revision) + body
+        parts = yield from range_part_steps(result)
+        return [self._header.embed(result.revision), *parts]
 
     def _answer_txn(self, call: Call, request: rpc_pb2.TxnRequest) -> None:
         self._slices.run(call, self._txn_steps(request))
 
-    def _txn_steps(self, request: rpc_pb2.TxnRequest) -> Generator[None, None, bytes]:
+    def _txn_steps(self, request: rpc_pb2.TxnRequest) -> Generator[None, None, list[bytes]]:
         revision = self._store.current_revision  # writes may come between the slices
         body = yield from txn.read_only_steps(self._store, request)
-        return self._header.embed(revision) + body
+        return [self._header.embed(revision), body]
 
 
 class _PhysicalCompaction(Waiting):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from etcdpy.limits import RANGE_SLICE_KEYS_MAX, READ_SLICE_BYTES_MAX, READ_SLICE_WORK_MAX
+from etcdpy.limits import RANGE_SLICE_KEYS_MAX, READ_SLICE_BYTES_MAX, READ_SLICE_WORK_MAX, RECORD_CACHE_BYTES
 from etcdpy.mvcc.revision import SUB_BITS, disk_key, disk_keys
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from etcdpy.backend import Backend
+    from etcdpy.mvcc.record_cache import RecordCache
 
 _Item = TypeVar("_Item")
 
@@ -40,8 +41,30 @@ def finish(steps: Generator[Any, None, _Item]) -> _Item:
             return stop.value  # type: ignore[no-any-return]
 
 
-def record_steps(backend: Backend, mods: list[int], records_stored: int) -> Generator[None, None, list[bytes]]:
-    """The records of puts by their packed revisions, in the order given, in slices.
+def record_steps(
+    backend: Backend, cache: RecordCache, mods: list[int], records_stored: int
+) -> Generator[None, None, list[bytes]]:
+    """The records of puts by their packed revisions, in the order given, in slices: out of the cache, or read."""
+    found: list[bytes | None] = []
+    for start in range(0, len(mods), RANGE_SLICE_KEYS_MAX):
+        if start:
+            yield
+        found += cache.get_many(mods[start : start + RANGE_SLICE_KEYS_MAX])
+    missing = [position for position, record in enumerate(found) if record is None]
+    if missing:
+        wanted = mods if len(missing) == len(mods) else [mods[position] for position in missing]
+        records = yield from _read_steps(backend, wanted, records_stored)
+        # A list larger than the cache would only push out what others come back for.
+        keep = sum(map(len, records)) < RECORD_CACHE_BYTES // 4
+        for position, mod, record in zip(missing, wanted, records, strict=True):
+            found[position] = record
+            if keep:
+                cache.add(mod, record)
+    return found  # type: ignore[return-value]
+
+
+def _read_steps(backend: Backend, mods: list[int], records_stored: int) -> Generator[None, None, list[bytes]]:
+    """Read records from the backend.
 
     One ordered scan where the wanted revisions lie close together (1 to 2 us a record of 1 KB), else runs of neighbours
     and point reads (about 6 us each).

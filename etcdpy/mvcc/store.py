@@ -21,6 +21,7 @@ from etcdpy.mvcc import compaction, fetch, hashing, read
 from etcdpy.mvcc.compaction import FINISHED_COMPACTION, SCHEDULED_COMPACTION
 from etcdpy.mvcc.index import KeyIndex
 from etcdpy.mvcc.record import first_record, lease_after, put_record, read_varint, tombstone_record
+from etcdpy.mvcc.record_cache import RecordCache
 from etcdpy.mvcc.revision import BUCKET_END, SUB_BITS, disk_key, tombstone_key
 from etcdpy.wire import varint
 
@@ -111,6 +112,7 @@ class Store:
         "_record_bytes",
         "_size_floor",
         "backend",
+        "cache",
         "changes",
         "compact_revision",
         "compactions",
@@ -143,6 +145,7 @@ class Store:
         """Reads below it are refused. -1: never compacted, as etcd's HashKV shows it."""
         self.compactions = compaction.Compactions()
         self.hashes = hashing.CompactionHashes()
+        self.cache = RecordCache()
         self.record_count = 0
         self._record_bytes = 0
         self._size_floor = 0
@@ -178,6 +181,7 @@ class Store:
             previous = revisions[-2] if len(revisions) > 1 else 0
             record = put_record(key, history.create, packed >> SUB_BITS, history.version, value, lease)
         self.backend.put(disk_key(packed), record)
+        self.cache.add(packed, record)
         self.record_count += 1
         self._record_bytes += len(record)
         self.puts += 1
@@ -249,11 +253,15 @@ class Store:
 
     def record(self, packed: int) -> bytes:
         """The record of a put by its packed revision, which the index must know."""
-        return fetch.read_record(self.backend, packed)
+        record = self.cache.get(packed)
+        if record is None:
+            record = fetch.read_record(self.backend, packed)
+            self.cache.add(packed, record)
+        return record
 
     def records(self, packed: list[int]) -> list[bytes]:
         """The records of puts by their packed revisions, in one go."""
-        return fetch.finish(fetch.record_steps(self.backend, packed, self.record_count))
+        return fetch.finish(fetch.record_steps(self.backend, self.cache, packed, self.record_count))
 
     def record_at(self, key: bytes, main_revision: int) -> bytes | None:
         """The record of a key as of a main revision; None if it did not exist then, or is forgotten by compaction."""

@@ -25,12 +25,12 @@ class SliceRunner:
     def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
         self._spawn = spawn
 
-    def run(self, call: Call, steps: Generator[Any, None, bytes]) -> None:
+    def run(self, call: Call, steps: Generator[Any, None, list[bytes]]) -> None:
         """Answer `call` with what `steps` returns. Raises EtcdError when the first slice already says no."""
         try:
             next(steps)
         except StopIteration as stop:
-            call.finish(stop.value)
+            call.finish_parts(stop.value)
             return
         task = self._spawn(self._answer(call, steps))
 
@@ -39,10 +39,10 @@ class SliceRunner:
 
         call.on_cancel = cancel
 
-    async def _answer(self, call: Call, steps: Generator[Any, None, bytes]) -> None:
+    async def _answer(self, call: Call, steps: Generator[Any, None, list[bytes]]) -> None:
         try:
             await asyncio.sleep(0)
-            call.finish(await self.wait(steps))
+            call.finish_parts(await self.wait(steps))
         except EtcdError as error:
             call.fail(error)
 

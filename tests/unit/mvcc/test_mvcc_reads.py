@@ -12,6 +12,7 @@ from etcdpy.limits import RANGE_SLICE_KEYS_MAX, READ_SLICE_BYTES_MAX, READ_SLICE
 from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.read import RangeOptions, range_body, range_body_steps
 from etcdpy.mvcc.record import key_of
+from etcdpy.mvcc.record_cache import RecordCache
 from etcdpy.mvcc.store import Store
 from etcdpy.mvcc.txn import apply_txn, read_only_steps
 from etcdpy.proto.rpc_pb2 import Compare, RangeRequest, RequestOp, TxnRequest
@@ -19,6 +20,13 @@ from tests.support.memory_backend import MemoryBackend
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about what reaches the backend."""
+    monkeypatch.setattr(RecordCache, "add", lambda _self, _packed, _record: None)
+
 
 ALL = (b"\0", b"\0")
 

@@ -10,11 +10,18 @@ from etcdpy.errors import Compacted, FutureRevision, LeaseNotFound
 from etcdpy.limits import COMPACTION_HASHES_MAX, RESTORE_SLICE_RECORDS
 from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.record import fields_of, tombstone_record
+from etcdpy.mvcc.record_cache import RecordCache
 from etcdpy.mvcc.revision import disk_key, pack
 from etcdpy.mvcc.store import NoLeases, Store
 from etcdpy.mvcc.txn import apply_put, apply_txn, compare_holds
 from etcdpy.proto.rpc_pb2 import Compare, PutRequest, RangeRequest, RequestOp, TxnRequest
 from tests.support.memory_backend import MemoryBackend
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about what reaches the backend."""
+    monkeypatch.setattr(RecordCache, "add", lambda _self, _packed, _record: None)
 
 
 @pytest.fixture
