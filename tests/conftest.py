@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
@@ -32,24 +33,28 @@ on the other, with a lower priority, so that no server waits for a core that a q
 QUIET_NICENESS = 10
 
 
-def _starts_servers(item: pytest.Item) -> bool:
-    return item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_ROOMS
+def _starts_servers(node_id: str) -> bool:
+    return node_id.split("/")[1:2] in [[room] for room in PROCESS_ROOMS]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """What stays together on a worker: all process tests, and elsewhere the tests of a file, which share fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "processes" if _starts_servers(nodeid) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """xdist's own groups by mark (--dist loadgroup) do nothing under pytest 9.2: they write to an attribute of old."""
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the process tests together, and those of a file elsewhere, so that its fixtures are made once.
-
-    The process tests come first: they take longest, and the quiet ones fill the other worker meanwhile.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            group = "processes" if _starts_servers(item) else str(item.path.relative_to(Path(__file__).parent))
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not _starts_servers(item))
+    """Process tests first: they take longest, and the quiet ones fill the other worker meanwhile."""
+    items.sort(key=lambda item: not _starts_servers(item.nodeid))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Step back at the first quiet test, for good. The worker with the process tests has those first: not too early."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not _starts_servers(item):
+    if "PYTEST_XDIST_WORKER" in os.environ and not _starts_servers(item.nodeid):
         os.setpriority(os.PRIO_PROCESS, 0, max(QUIET_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
