@@ -1,0 +1,236 @@
+"""Applying entries: order, answers, refusals, alarms, and what is replayed after a crash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etcdpy.apply.alarms import AlarmStore
+from etcdpy.apply.applier import Applier
+from etcdpy.apply.entry_data import EntryEncoder
+from etcdpy.apply.proposal import Proposal
+from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, NoSpace
+from etcdpy.lease.lessor import Lessor
+from etcdpy.membership.members import Member, Membership
+from etcdpy.mvcc.store import Store
+from etcdpy.proto import membership_pb2, raft_pb2, rpc_pb2
+from etcdpy.raft.entry import Entry, EntryType
+from tests.support.memory_backend import MemoryBackend
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from etcdpy.apply.proposal import Outcome
+
+ENCODER = EntryEncoder(1_795_000_000_000)
+
+
+class Recorded(Proposal):
+    """A proposal that remembers what became of it."""
+
+    __slots__ = ("outcome", "refusals")
+
+    def __init__(self, kind: str, request: Message) -> None:
+        self.kind = kind
+        self.request = request
+        self.data = ENCODER.encode(kind, request.SerializeToString())
+        self.outcome: Outcome | None = None
+        self.refusals: list[type[EtcdError]] = []
+
+    def answer(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    def refuse(self, error: EtcdError) -> None:
+        self.refusals.append(type(error))
+
+
+class World:
+    """A member's state without a disk."""
+
+    def __init__(self) -> None:
+        self.backend = MemoryBackend()
+        self.lessor = Lessor(self.backend, minimum_ttl=2)
+        self.store = Store(self.backend, self.lessor)
+        self.membership = Membership(self.backend)
+        self.alarms = AlarmStore(self.backend)
+        self.changes: list[Any] = []
+        self.compactions = 0
+        self.now = 100.0
+        self.applier = self.make_applier(0)
+
+    def make_applier(self, applied_index: int) -> Applier:
+        applier = Applier(
+            self.store,
+            self.lessor,
+            self.membership,
+            self.alarms,
+            self,
+            now=lambda: self.now,
+            stopwatch=lambda: self.now,
+            compaction_scheduled=self._compaction_scheduled,
+            applied_index=applied_index,
+        )
+        applier.restore()
+        return applier
+
+    def _compaction_scheduled(self) -> None:
+        self.compactions += 1
+
+    def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
+        self.changes.append(change)
+
+    def do(self, kind: str, request: Message) -> Recorded:
+        """Apply one request as the next entry."""
+        proposal = Recorded(kind, request)
+        self.applier.apply_all([Entry(proposal.data, proposal, 2, self.applier.applied_index + 1)])
+        return proposal
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def put(key: bytes, value: bytes = b"v", **fields: Any) -> rpc_pb2.PutRequest:
+    return rpc_pb2.PutRequest(key=key, value=value, **fields)
+
+
+def test_a_put_answers_its_revision_and_nothing_else(world: World) -> None:
+    assert world.do("put", put(b"a")).outcome == (2, b"")
+    assert world.do("put", put(b"b")).outcome == (3, b"")
+    assert world.applier.applied_index == 2
+    assert world.applier.applied_term == 2
+
+
+def test_a_put_with_prev_kv_brings_the_record_back(world: World) -> None:
+    world.do("put", put(b"a", b"1"))
+    outcome = world.do("put", put(b"a", b"2", prev_kv=True)).outcome
+    assert outcome is not None
+    assert rpc_pb2.PutResponse.FromString(outcome[1]).prev_kv.value == b"1"
+
+
+def test_what_fails_is_refused_and_changes_nothing(world: World) -> None:
+    proposal = world.do("put", put(b"a", lease=9))
+    assert proposal.refusals == [LeaseNotFound]
+    assert proposal.outcome is None
+    assert world.store.current_revision == 1
+    assert world.applier.counts == {("put", False): 1}
+
+
+def test_entries_that_the_state_holds_are_passed_over(world: World) -> None:
+    entries = [Entry(Recorded("put", put(b"%d" % n)).data, None, 2, n) for n in range(1, 6)]
+    world.applier.apply_all(entries[:3])
+    restarted = world.make_applier(world.applier.applied_index)
+    restarted.apply_all(entries)
+    assert restarted.applied_index == 5
+    assert world.store.current_revision == 6
+
+
+def test_a_gap_in_the_log_is_a_bug(world: World) -> None:
+    with pytest.raises(AssertionError, match="entry 2 comes where 1 is due"):
+        world.applier.apply_all([Entry(Recorded("put", put(b"a")).data, None, 2, 2)])
+
+
+def test_the_first_entry_of_a_leader_has_no_data(world: World) -> None:
+    world.applier.apply_all([Entry(b"", None, 3, 1)])
+    assert (world.applier.applied_index, world.applier.applied_term) == (1, 3)
+    assert world.store.current_revision == 1
+
+
+def test_a_founding_change_adds_the_member_and_tells_raft(world: World) -> None:
+    member = Member(7, ("http://a:2380",), "a")
+    change = raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddNode, node_id=7, context=member.to_context())
+    world.applier.apply_all([Entry(change.SerializeToString(), None, 1, 1, EntryType.CONF_CHANGE)])
+    assert world.membership.get(7) == member
+    assert world.changes == [change]
+
+
+def test_revoking_a_lease_deletes_its_keys_in_one_revision(world: World) -> None:
+    assert world.do("lease_grant", rpc_pb2.LeaseGrantRequest(ID=5, TTL=60)).outcome is not None
+    world.do("put", put(b"a", lease=5))
+    world.do("put", put(b"b", lease=5))
+    outcome = world.do("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=5)).outcome
+    assert outcome == (4, b"")
+    assert world.store.range(b"\0", b"\0").count == 0
+    assert world.do("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=5)).refusals == [LeaseNotFound]
+
+
+def test_an_unknown_lease_does_not_stop_the_rest_of_a_checkpoint(world: World) -> None:
+    world.do("lease_grant", rpc_pb2.LeaseGrantRequest(ID=5, TTL=600))
+    checkpoints = [rpc_pb2.LeaseCheckpoint(ID=4, remaining_TTL=9), rpc_pb2.LeaseCheckpoint(ID=5, remaining_TTL=300)]
+    assert not world.do("lease_checkpoint", rpc_pb2.LeaseCheckpointRequest(checkpoints=checkpoints)).refusals
+    world.lessor.promote(world.now, 0)
+    assert world.lessor.time_to_live(5, world.now, keys=False).ttl == 300
+
+
+def test_a_second_compaction_at_one_revision_counts_as_done(world: World) -> None:
+    world.do("put", put(b"a"))
+    assert world.do("compaction", rpc_pb2.CompactionRequest(revision=2)).outcome == (2, b"")
+    assert world.compactions == 1
+    again = world.do("compaction", rpc_pb2.CompactionRequest(revision=2))
+    assert again.refusals == [Compacted]
+    assert world.applier.counts == {("compaction", True): 1}
+
+
+def _alarm(world: World, action: int, kind: int) -> list[rpc_pb2.AlarmMember]:
+    request = rpc_pb2.AlarmRequest(action=action, memberID=7, alarm=kind)  # type: ignore[arg-type]
+    outcome = world.do("alarm", request).outcome
+    assert outcome is not None
+    return list(rpc_pb2.AlarmResponse.FromString(outcome[1]).alarms)
+
+
+def test_no_space_stops_what_makes_the_store_grow(world: World) -> None:
+    world.do("put", put(b"a"))
+    raised = _alarm(world, rpc_pb2.AlarmRequest.ACTIVATE, rpc_pb2.NOSPACE)
+    assert [(each.memberID, each.alarm) for each in raised] == [(7, rpc_pb2.NOSPACE)]
+    assert world.do("put", put(b"b")).refusals == [NoSpace]
+    assert world.do("lease_grant", rpc_pb2.LeaseGrantRequest(ID=5, TTL=60)).refusals == [NoSpace]
+    nested = rpc_pb2.RequestOp(request_txn=rpc_pb2.TxnRequest(failure=[rpc_pb2.RequestOp(request_put=put(b"c"))]))
+    assert world.do("txn", rpc_pb2.TxnRequest(success=[nested])).refusals == [NoSpace]
+    delete = rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=b"a"))
+    assert not world.do("txn", rpc_pb2.TxnRequest(success=[delete])).refusals
+    assert world.store.get(b"a") is None
+
+    assert _alarm(world, rpc_pb2.AlarmRequest.GET, rpc_pb2.NONE) == raised
+    assert _alarm(world, rpc_pb2.AlarmRequest.GET, rpc_pb2.CORRUPT) == []
+    assert _alarm(world, rpc_pb2.AlarmRequest.DEACTIVATE, rpc_pb2.NOSPACE) == raised
+    assert _alarm(world, rpc_pb2.AlarmRequest.DEACTIVATE, rpc_pb2.NOSPACE) == []
+    assert world.do("put", put(b"b")).outcome is not None
+
+
+def test_corruption_stops_keys_and_leases_also_after_a_restart(world: World) -> None:
+    _alarm(world, rpc_pb2.AlarmRequest.ACTIVATE, rpc_pb2.CORRUPT)
+    world.alarms = AlarmStore(world.backend)
+    world.alarms.restore()
+    world.applier = world.make_applier(world.applier.applied_index)
+    assert world.do("put", put(b"a")).refusals == [Corrupt]
+    assert world.do("compaction", rpc_pb2.CompactionRequest(revision=1)).refusals == [Corrupt]
+    assert [each.alarm for each in world.alarms.get()] == [rpc_pb2.CORRUPT]
+
+
+def test_an_alarm_is_in_force_for_the_next_entry_of_the_same_batch(world: World) -> None:
+    request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=7, alarm=rpc_pb2.NOSPACE)
+    alarm, late = Recorded("alarm", request), Recorded("put", put(b"a"))
+    world.applier.apply_all([Entry(alarm.data, alarm, 2, 1), Entry(late.data, late, 2, 2)])
+    assert late.refusals == [NoSpace]
+
+
+def test_the_cluster_learns_its_version_and_a_member_s_attributes(world: World) -> None:
+    world.membership.add(Member(7, ("http://a:2380",)))
+    attributes = membership_pb2.Attributes(name="a", client_urls=["http://a:2379"])
+    world.do(
+        "cluster_member_attr_set",
+        membership_pb2.ClusterMemberAttrSetRequest(member_ID=7, member_attributes=attributes),
+    )
+    world.do("cluster_version_set", membership_pb2.ClusterVersionSetRequest(ver="3.7.0"))
+    assert world.membership.members == [Member(7, ("http://a:2380",), "a", ("http://a:2379",))]
+    assert world.membership.version == "3.7.0"
+
+
+def test_durations_are_counted_by_kind(world: World) -> None:
+    world.do("put", put(b"a"))
+    world.do("put", put(b"b"))
+    world.do("put", put(b"c", lease=9))
+    assert world.applier.durations["put", True].count == 2
+    assert world.applier.durations["put", False].count == 1
