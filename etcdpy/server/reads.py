@@ -46,6 +46,7 @@ class ReadQueue:
 
     def ask(self, now: float) -> None:
         """Ask the quorum for the index from which on the waiting reads may be answered."""
+        assert not self._confirming, "one confirmation at a time"
         self._context += 1
         self._asked_at = now
         if self._raw.read_index(self._context.to_bytes(8, "big")):

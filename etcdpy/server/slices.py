@@ -45,6 +45,8 @@ class SliceRunner:
             call.finish_parts(await self.wait(steps))
         except EtcdError as error:
             call.fail(error)
+        finally:
+            steps.close()
 
     async def wait(self, steps: Generator[Any, None, Any]) -> Any:
         """What `steps` returns, once all its slices have run. It is closed when the waiter is cancelled."""
