@@ -174,11 +174,11 @@ def repeated_field(tag: bytes, records: Sequence[bytes]) -> bytes:
     Neighbours are often of one length; then what stands before each of them is one and the same (0.15 us a record of
     1 KB against 0.4 us).
     """
-    lengths = set(map(len, records))
-    if len(lengths) == 1:
-        before = tag + varint(lengths.pop())
-        return before + before.join(records)
+    lengths = dict.fromkeys(map(len, records))
     fields = {length: tag + varint(length) for length in lengths}
+    if len(fields) == 1:
+        before = fields[len(records[0])]
+        return before + before.join(records)
     parts: list[bytes] = []
     for record in records:
         parts += (fields[len(record)], record)
