@@ -48,7 +48,7 @@ THREAD_SWITCH_SECONDS: Final = 0.0002
 """How long the disk thread waits for the interpreter when it has a job: the default of 5 ms would keep a batch from the
 disk for as long as the loop goes on applying the one before."""
 
-GARBAGE_THRESHOLDS: Final = (50_000, 20, 1_000_000_000)
+GARBAGE_THRESHOLDS: Final = (20_000, 2, 1_000_000_000)
 """A thousand requests in flight are no garbage, yet with the default of 700 objects the collector looks at them again
 and again: a third of a put's cost. The oldest generation, in which the index lies, is never walked: at 1,000,000 keys
 that would hold the loop for 50 ms, and what the server drops goes by reference counts."""
