@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from etcdpy.histogram import COMMIT_SECONDS, Histogram, exponential
+from etcdpy.histogram import COMMIT_SECONDS, LOOP_LAG_SECONDS, Histogram, exponential
 
 
 def test_a_value_on_a_bound_counts_below_it() -> None:
@@ -29,3 +29,8 @@ def test_bounds_are_multiplied_up_one_by_one() -> None:
     assert exponential(0.1, 2, 4) == (0.1, 0.2, 0.4, 0.8)
     assert len(COMMIT_SECONDS) == 14
     assert COMMIT_SECONDS[-1] == 8.192
+
+
+def test_the_limit_of_a_stall_is_a_bound_of_the_loop_lag() -> None:
+    assert 0.01 in LOOP_LAG_SECONDS
+    assert sorted(set(LOOP_LAG_SECONDS)) == list(LOOP_LAG_SECONDS)
