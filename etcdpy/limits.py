@@ -312,6 +312,22 @@ INLINE_SYNC_SECONDS: Final = 0.001
 STATE_BATCH_RECORDS: Final = 64
 """Applied records that make it worth writing them with the next batch of the log: a second write costs 15 us."""
 
+STATE_BATCH_BYTES: Final = 1 << 20
+"""Value bytes of applied records that make it worth the same: copying them into the batch holds the loop for 0.5 ms."""
+
+STATE_BATCH_RECORDS_EARLY: Final = 4096
+"""Applied records that are written without waiting for the log's next batch: building theirs takes 1 ms of the loop."""
+
+STATE_BATCH_BYTES_EARLY: Final = 4 << 20
+"""The same by value bytes, 2 ms."""
+
+STATE_JOBS_QUEUED_MAX: Final = 2
+"""Jobs under way beyond which nothing is written early: a read looks into each of them, and a disk that is behind
+gains nothing from more."""
+
+INLINE_JOB_BYTES: Final = 64 * 1024
+"""A job with more bytes than this goes to the disk thread: writing 10 MB takes LevelDB 10 ms and more."""
+
 INLINE_JOB_ENTRIES: Final = 8
 """A job with more entries than this goes to the disk thread: there is load, and the next batch gathers meanwhile."""
 
@@ -400,6 +416,9 @@ LOOP_STALL_LOGGED_SECONDS: Final = 0.1
 
 APPLY_CHUNK_ENTRIES: Final = 32
 """Entries applied between two looks at the clock."""
+
+APPLY_ALONE_BYTES: Final = 64 * 1024
+"""An entry with more bytes than this is applied by itself: 32 large values would be 50 MB to copy."""
 
 # --- api: metrics ---
 

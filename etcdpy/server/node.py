@@ -173,9 +173,7 @@ class Node:
         self.drive()
         if self._persisting is None and self._engine.failed is None and self._engine.has_open_writes:
             # Nothing else is on its way to the disk that could take the applied state along.
-            job = self._engine.take_job(None, ())
-            if self._engine.submit(job, self._written, self._loop):
-                self._written(job)
+            self._write_applied()
 
     def drive(self) -> None:
         """Do all that Raft is ready for. While a disk job runs only reads and messages wait for nothing."""
@@ -265,6 +263,16 @@ class Node:
         self._advance(ready)
         self._guard(self.drive)
 
+    def write_early(self) -> None:
+        """Write what is applied if it is much already; a disk job under way goes first. For what writes in slices."""
+        if self._engine.should_write_early:
+            self._guard(self._write_applied)
+
+    def _write_applied(self) -> None:
+        job = self._engine.take_job(None, ())
+        if self._engine.submit(job, self._written, self._loop):
+            self._written(job)
+
     def _written(self, job: DiskJob) -> None:
         if job.error is not None:
             self._observer.storage_failed(job.error)
@@ -286,7 +294,7 @@ class Node:
         applier, queue = self._applier, self._to_apply
         spent = 0.0
         while queue and spent < limits.MAX_APPLY_SECONDS:
-            size = min(len(queue), limits.APPLY_CHUNK_ENTRIES)
+            size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
             elapsed = applier.apply_all([queue.popleft() for _ in range(size)])
             self._note_answered(applier.counts)
             if elapsed > self._slow_apply_seconds:
@@ -297,6 +305,8 @@ class Node:
             self._loop.call_soon(self._guard, self._apply_slice)
         applied = applier.applied_index
         self._engine.set_applied(applied, applier.applied_term)
+        if self._engine.should_write_early:
+            self._write_applied()
         in_flight = self._in_flight
         while in_flight and in_flight[0][1][-1].index <= applied:
             in_flight.popleft()

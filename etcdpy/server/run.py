@@ -125,6 +125,7 @@ class Running:
             slices,
             batch_limit=config.compaction_batch_limit,
             pause_seconds=config.compaction_sleep_interval_seconds,
+            write_early=replica.node.write_early,
         )
         health = HealthService()
         if config.feature_gates.enabled("StopGRPCServiceOnDefrag"):

@@ -116,13 +116,16 @@ class StoreUpkeep:
         *,
         batch_limit: int,
         pause_seconds: float,
+        write_early: Callable[[], None],
     ) -> None:
+        """`write_early` is told after each slice that changed the applied state: see Node.write_early."""
         self._store = store
         self._engine = engine
         self._proposer = proposer
         self._slices = slices
         self._batch_limit = batch_limit
         self._pause_seconds = pause_seconds
+        self._write_early = write_early
         self.total_milliseconds = Histogram(COMPACTION_TOTAL_MS)
         self.pause_milliseconds = Histogram(COMPACTION_PAUSE_MS)
         self.defrag_seconds = Histogram(DEFRAG_SECONDS)
@@ -181,6 +184,7 @@ class StoreUpkeep:
                     continue
                 removed += gone
                 self.compacted_records += gone
+                self._write_early()
                 self.pause_milliseconds.observe((time.monotonic() - slice_began) * 1000)
                 await asyncio.sleep(self._pause_seconds if gone else 0)
         finally:

@@ -248,12 +248,24 @@ class Engine:
         can bring them back: take a job without entries for them from time to time (say, on a tick)."""
         return self.state.has_open_writes
 
+    @property
+    def should_write_early(self) -> bool:
+        """Whether so much is applied and not written that a job should be taken for it now, before it grows into a
+        batch whose making holds the loop."""
+        state = self.state
+        large = (
+            state.open_writes >= limits.STATE_BATCH_RECORDS_EARLY or state.open_bytes >= limits.STATE_BATCH_BYTES_EARLY
+        )
+        return large and self.failed is None and self._thread.queued < limits.STATE_JOBS_QUEUED_MAX
+
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> DiskJob:
         """Close what is open into a job. Raises StorageError when an earlier job failed. Hot road."""
         if self.failed is not None:
             raise self.failed
         job = DiskJob(self._directory.log_path, self._directory.state_path, self.sync_durations, self.commit_durations)
-        if self.state.open_writes >= limits.STATE_BATCH_RECORDS or (not entries and self.state.has_open_writes):
+        state = self.state
+        worthwhile = state.open_writes >= limits.STATE_BATCH_RECORDS or state.open_bytes >= limits.STATE_BATCH_BYTES
+        if worthwhile or (not entries and state.has_open_writes):
             self._add_state(job)
         truncating = self._truncate_to > self.log.start_index or self.log.has_truncated
         if hard_state is not None:
@@ -266,6 +278,7 @@ class Engine:
             self.log.extend_chain(batch, size)
             job.log_batch = batch
             job.entry_count = len(entries)
+            job.data_bytes += size
             job.must_sync = must_sync
         return job
 
@@ -274,6 +287,7 @@ class Engine:
         self.state.put(APPLIED_KEY, raft_log.pack_pair(self.applied_index, self.applied_term))
         job.overlay, size = self.state.close_batch(batch)
         self._chain.extend(batch, size)
+        job.data_bytes += size
         job.state_batch = batch
         self._applied_written = self.applied_index
         due = self.applied_index - self._truncation_mark > self.snapshot_count
@@ -293,7 +307,8 @@ class Engine:
 
         Jobs run in the order of submission. A small one with nothing before it runs at once while syncs are fast.
         """
-        alone = self._thread.queued == 0 and job.entry_count <= limits.INLINE_JOB_ENTRIES and not job.sync_state
+        small = job.entry_count <= limits.INLINE_JOB_ENTRIES and job.data_bytes <= limits.INLINE_JOB_BYTES
+        alone = self._thread.queued == 0 and small and not job.sync_state
         if alone and self._average_sync_seconds < self.inline_sync_seconds:
             job.run()
             self._finish(job)

@@ -27,6 +27,7 @@ class DiskJob:
 
     __slots__ = (
         "commit_durations",
+        "data_bytes",
         "entry_count",
         "error",
         "log_batch",
@@ -52,6 +53,8 @@ class DiskJob:
         self.state_batch: Batch | None = None
         self.overlay: Overlay | None = None
         self.entry_count = 0
+        self.data_bytes = 0
+        """Keys and values in both batches."""
         self.must_sync = False
         self.sync_state = False
         self.truncate_to = 0

@@ -27,7 +27,7 @@ Overlay = dict[bytes, bytes | None]
 class StateBackend:
     """See etcdpy.backend.Backend. Reads raise StorageError or DamagedError."""
 
-    __slots__ = ("_database", "_get", "_open", "_path", "_writing", "written_bytes")
+    __slots__ = ("_database", "_get", "_open", "_path", "_writing", "open_bytes", "written_bytes")
 
     def __init__(self, database: Database, path: Path) -> None:
         self._database = database
@@ -35,6 +35,8 @@ class StateBackend:
         self._path = path
         self._open: Overlay = {}
         self._writing: tuple[Overlay, ...] = ()
+        self.open_bytes = 0
+        """Bytes of the values in open writes; one that was replaced still counts."""
         self.written_bytes = 0
         """Keys and values put into batches so far."""
 
@@ -57,6 +59,7 @@ class StateBackend:
     def put(self, key: bytes, value: bytes) -> None:
         """See Backend.put."""
         self._open[key] = value
+        self.open_bytes += len(value)
 
     def delete(self, key: bytes) -> None:
         """See Backend.delete."""
@@ -123,6 +126,7 @@ class StateBackend:
         when writing fails), and how many bytes of keys and values it adds."""
         overlay = self._open
         self._open = {}
+        self.open_bytes = 0
         self._writing = (overlay, *self._writing)
         put, delete = batch.put, batch.delete
         size = 0

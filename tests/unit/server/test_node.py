@@ -60,14 +60,14 @@ class Disk:
         self.inline = True
         self.jobs: list[tuple[Job, Callable[[Any], None]]] = []
         self.failed: StorageError | None = None
-        self.has_open_writes = False
+        self.has_open_writes = self.should_write_early = False
         self.error: StorageError | None = None
         self.applied = 0
         self.sizes: list[int] = []
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> Job:
         self.sizes.append(len(entries))
-        self.has_open_writes = False
+        self.has_open_writes = self.should_write_early = False
         return Job(hard_state, entries)
 
     def submit(self, job: Job, on_done: Callable[[Any], None], _loop: Any) -> bool:
@@ -334,3 +334,34 @@ def test_small_applied_batches_are_written_on_a_tick() -> None:
     assert world.disk.sizes == [0]
     world.node.tick()
     assert world.disk.sizes == [0]
+
+
+def test_much_applied_state_is_written_at_once() -> None:
+    world = make()
+    world.disk.sizes.clear()
+    world.node.write_early()
+    assert world.disk.sizes == []
+
+    def set_applied(_index: int, _term: int) -> None:
+        world.disk.should_write_early = True
+
+    world.disk.set_applied = set_applied
+    propose(world)
+    world.loop.run()
+    assert world.disk.sizes == [1, 0], "the entry's own batch, then what applying it left open"
+    world.disk.should_write_early = True
+    world.node.write_early()
+    assert world.disk.sizes == [1, 0, 0]
+
+
+def test_large_entries_are_applied_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "APPLY_ALONE_BYTES", 500)
+    world = make()
+    world.applier.seconds = limits.MAX_APPLY_SECONDS
+    proposals = [Recorded(size=size) for size in (501, 501, 10, 10)]
+    for proposal in proposals:
+        world.node.propose(proposal)
+    world.loop.soon.pop(0)[0]()
+    assert [len(proposal.outcomes) for proposal in proposals] == [1, 0, 0, 0]
+    world.loop.run()
+    assert all(len(proposal.outcomes) == 1 for proposal in proposals)

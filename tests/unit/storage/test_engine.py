@@ -139,6 +139,39 @@ def test_a_lone_small_job_runs_on_the_loop_while_syncs_are_fast(engine: Engine) 
     check_prefix(engine)
 
 
+def test_a_job_with_many_bytes_runs_on_the_thread(engine: Engine) -> None:
+    async def play() -> None:
+        engine.inline_sync_seconds = 3600
+        here = threading.current_thread().name
+        assert await submit(engine, engine.take_job(None, entries(engine, 1), must_sync=True)) == (True, here)
+        apply_to(engine, engine.log.last_index())
+        job = engine.take_job(None, [Entry(bytes(limits.INLINE_JOB_BYTES), None, 1, engine.log.last_index() + 1)])
+        assert await submit(engine, job) == (False, "etcdpy-disk")
+        engine.state.put(b"rlarge", bytes(limits.STATE_BATCH_BYTES))
+        job = engine.take_job(None, entries(engine, 1), must_sync=True)
+        assert job.state_batch is not None, "not for its records, but for their bytes"
+        assert await submit(engine, job) == (False, "etcdpy-disk")
+        assert engine.state.open_bytes == 0
+
+    asyncio.run(play())
+
+
+def test_much_open_state_is_to_be_written_early(engine: Engine) -> None:
+    state = engine.state
+    for number in range(limits.STATE_BATCH_RECORDS_EARLY):
+        assert not engine.should_write_early
+        state.delete(b"r%d" % number)
+    assert engine.should_write_early
+    flush(engine)
+    assert not engine.should_write_early
+    state.put(b"ra", bytes(limits.STATE_BATCH_BYTES_EARLY))
+    assert engine.should_write_early
+    engine._thread.queued = limits.STATE_JOBS_QUEUED_MAX
+    assert not engine.should_write_early, "the disk is behind"
+    engine._thread.queued = 0
+    flush(engine)
+
+
 def test_the_average_decides(engine: Engine) -> None:
     job = engine.take_job(None, entries(engine, 1), must_sync=True)
     job.run()
