@@ -10,7 +10,7 @@ import pytest
 from etcdpy.errors import Compacted
 from etcdpy.limits import RANGE_SLICE_KEYS_MAX, READ_SLICE_BYTES_MAX, READ_SLICE_WORK_MAX
 from etcdpy.mvcc.fetch import finish
-from etcdpy.mvcc.read import RangeOptions, range_body, range_body_steps
+from etcdpy.mvcc.read import RangeOptions, range_body, range_body_steps, range_part_steps
 from etcdpy.mvcc.record import key_of
 from etcdpy.mvcc.record_cache import RecordCache
 from etcdpy.mvcc.store import Store
@@ -236,6 +236,15 @@ def test_the_body_in_slices_is_the_body() -> None:
     count, body = slices(range_body_steps(result))
     assert count > 1
     assert body == range_body(result)
+
+
+def test_large_records_are_pieces_of_an_answer_without_a_copy() -> None:
+    store, _ = filled(60, size=100_000)
+    result = store.range(b"\0", b"\0")
+    _, parts = slices(range_part_steps(result))
+    assert b"".join(parts) == range_body(result)
+    pieces = {id(part) for part in parts}
+    assert all(id(record) in pieces for record in result.records)
 
 
 def test_a_read_only_transaction_in_slices_is_one() -> None:
