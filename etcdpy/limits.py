@@ -49,8 +49,9 @@ TLS_NAME_LOGGED_CHARS_MAX: Final = 256
 MAX_BATCH_PROPOSALS: Final = 512
 """Proposals that one turn of the ready loop takes: at 10 us each, applying them holds the loop for 5 ms."""
 
-MAX_APPLY_SECONDS: Final = 0.005
-"""How long applying may hold the loop before other work gets a turn; half of the 10 ms that nothing may exceed."""
+MAX_APPLY_SECONDS: Final = 0.002
+"""How long applying may hold the loop before other work gets a turn. The answers of what was applied are written in the
+same turn, which takes longer than applying where each goes to a connection of its own."""
 
 # --- watch ---
 
