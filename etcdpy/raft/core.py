@@ -25,6 +25,7 @@ from etcdpy.raft.types import NO_MEMBER, HardState, LogStorage, ReadState, Role
 if TYPE_CHECKING:
     import random
 
+    from etcdpy.raft.message import Message
     from etcdpy.raft.types import ConfState
 
 _LEAVES_AT_ONCE: Final = frozenset(
@@ -104,8 +105,8 @@ class Raft:
         self.role = Role.FOLLOWER
         self.leader = NO_MEMBER
         self.reads = ReadQueue()
-        self.messages: list[raft_pb2.Message] = []
-        self.messages_after_persist: list[raft_pb2.Message] = []
+        self.messages: list[Message] = []
+        self.messages_after_persist: list[Message] = []
         self.read_states: list[ReadState] = []
         self.pending_conf_index = 0
         """A configuration change may be in the log, unapplied, up to here: no second one is taken (thesis 4.1)."""
@@ -185,12 +186,12 @@ class Raft:
 
     # --- shared by the message modules ---
 
-    def send(self, message: raft_pb2.Message) -> None:
+    def send(self, message: Message) -> None:
         """Queue a message for the next Ready; `to` is set. An answer to a vote carries its own term already."""
         assert message.to not in (NO_MEMBER, self.id), message
-        setattr(message, "from", self.id)
+        message.from_ = self.id
         kind = message.type
-        if kind not in _WITHOUT_TERM and not message.HasField("term"):
+        if kind not in _WITHOUT_TERM and not message.term:
             message.term = self.term
         persisted = self.durable.term == self.term and self.durable.vote == self.vote
         if kind in _LEAVES_AT_ONCE or (kind == raft_pb2.MsgHeartbeatResp and persisted):

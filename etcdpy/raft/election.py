@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import EntryType
+from etcdpy.raft.message import Message
 from etcdpy.raft.quorum import VoteResult
 from etcdpy.raft.replication import broadcast_append
 from etcdpy.raft.types import NO_MEMBER, Role
@@ -26,7 +27,7 @@ def campaign(raft: Raft) -> bool:
     last_index, last_term = log.last_index, log.last_term()
     for member in raft.tracker.configuration.voters.ids:
         if member != raft.id:
-            raft.send(raft_pb2.Message(type=raft_pb2.MsgVote, to=member, index=last_index, logTerm=last_term))
+            raft.send(Message(raft_pb2.MsgVote, to=member, index=last_index, log_term=last_term))
     # The own vote counts once it is durable: see own_vote_durable.
     return True
 
@@ -60,17 +61,17 @@ def _count(raft: Raft, member: int, *, granted: bool) -> None:
         raft.become_follower(raft.term, NO_MEMBER)
 
 
-def handle_vote(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_vote(raft: Raft, message: Message) -> None:
     """Someone asks for a vote in the current term. A learner votes too: it may not know of its promotion yet."""
-    candidate: int = getattr(message, "from")
+    candidate = message.from_
     free = raft.vote == candidate or (raft.vote == NO_MEMBER and raft.leader == NO_MEMBER)
-    granted = free and raft.log.is_up_to_date(message.index, message.logTerm)
+    granted = free and raft.log.is_up_to_date(message.index, message.log_term)
     if granted:
         raft.election_elapsed = 0
         raft.vote = candidate
-    raft.send(raft_pb2.Message(type=raft_pb2.MsgVoteResp, to=candidate, term=raft.term, reject=not granted))
+    raft.send(Message(raft_pb2.MsgVoteResp, to=candidate, term=raft.term, reject=not granted))
 
 
-def handle_vote_response(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_vote_response(raft: Raft, message: Message) -> None:
     """At a candidate: a vote of the current term came in."""
-    _count(raft, getattr(message, "from"), granted=not message.reject)
+    _count(raft, message.from_, granted=not message.reject)

@@ -33,9 +33,12 @@ class Entry:
 
     `proposal` is what the proposer wants to find again when the entry commits (a parsed request, say). It is local to
     this process, never stored or sent, and None for entries that came from disk or from another member.
+
+    `wire` is the wire form, made once for the log and for every message: encode_entries fills it, decode_entry keeps
+    what it was given. None while it is not made; whoever numbers an entry anew sets it to None.
     """
 
-    __slots__ = ("data", "index", "proposal", "term", "type")
+    __slots__ = ("data", "index", "proposal", "term", "type", "wire")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Entry:
         self.term = term
         self.index = index
         self.type = type
+        self.wire: bytes | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Entry):
@@ -66,7 +70,7 @@ _LOW_BITS: Final = [bytes((number | 0x80,)) for number in range(0x80)]
 
 
 def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
-    """The wire form (raftpb.Entry) of each entry.
+    """The wire form (raftpb.Entry) of each entry; one that has been made is used again.
 
     Built by hand: 0.4 us an entry against 1.6 us through the generated class. Neighbours share their term and all but
     the low seven bits of their index, so those bytes are made once a run.
@@ -77,6 +81,10 @@ def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
     term, kind, high = -1, -1, -1
     head = tail = b""
     for entry in entries:
+        wire = entry.wire
+        if wire is not None:
+            add(wire)
+            continue
         if entry.term != term or entry.type != kind:
             term, kind = entry.term, int(entry.type)
             head = b"\x08" + varint(kind) + b"\x10" + varint(term) + b"\x18"
@@ -84,33 +92,29 @@ def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
         size = len(data)
         length = lengths[size] if size < lengths_end else varint(size)
         if index < 0x80:
-            add(join((head, varint(index), b'"', length, data)))
-            continue
-        if index >> 7 != high:
-            high = index >> 7
-            tail = varint(high) + b'"'
-        add(join((head, low_bits[index & 0x7F], tail, length, data)))
+            wire = join((head, varint(index), b'"', length, data))
+        else:
+            if index >> 7 != high:
+                high = index >> 7
+                tail = varint(high) + b'"'
+            wire = join((head, low_bits[index & 0x7F], tail, length, data))
+        entry.wire = wire
+        add(wire)
     return values
 
 
 def decode_entry(value: bytes) -> Entry:
-    """The entry in `value`, its wire form; raises google.protobuf's DecodeError when it is not one."""
-    return from_proto(raft_pb2.Entry.FromString(value))
+    """The entry in `value`, its wire form, from a peer or from disk; keeps `value`.
+
+    Raises google.protobuf's DecodeError when it is not one.
+    """
+    message = _parse(value)
+    entry = Entry(message.Data, None, message.Term, message.Index, message.Type)
+    entry.wire = value
+    return entry
 
 
-def from_proto(message: raft_pb2.Entry) -> Entry:
-    """An entry from a peer or from disk."""
-    return Entry(message.Data, None, message.Term, message.Index, message.Type)
-
-
-def to_proto(entry: Entry) -> raft_pb2.Entry:
-    """An entry on its way to a peer. All four fields are always present, as Go peers of every version write them."""
-    return raft_pb2.Entry(
-        Term=entry.term,
-        Index=entry.index,
-        Type=entry.type,  # type: ignore[arg-type]
-        Data=entry.data,
-    )
+_parse: Final = raft_pb2.Entry.FromString
 
 
 def payload_bytes(entries: Sequence[Entry]) -> int:

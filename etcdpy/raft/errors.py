@@ -34,6 +34,10 @@ class UnknownPeer(InvalidMessage):
     """An answer from a member that this one does not track."""
 
 
+class MalformedMessage(RaftError, ValueError):
+    """Bytes that are no raft message."""
+
+
 class MessageNotSupported(InvalidMessage):
     """A message type that this version does not speak."""
 

@@ -138,6 +138,7 @@ class Log:
             index += 1
             entry.term = term
             entry.index = index
+            entry.wire = None
             end += len(entry.data)
             add(end)
         if end > start:

@@ -19,6 +19,7 @@ from etcdpy.raft import confchange, election, reads, replication, step
 from etcdpy.raft.core import Config, Raft
 from etcdpy.raft.entry import NORMAL, Entry, EntryType
 from etcdpy.raft.errors import ConfChangeRefused, InvalidConfChange
+from etcdpy.raft.message import Message
 from etcdpy.raft.types import HardState, Ready, Role, SoftState
 
 if TYPE_CHECKING:
@@ -78,16 +79,14 @@ class RawNode:
 
     # --- input ---
 
-    def step(self, message: raft_pb2.Message) -> None:
+    def step(self, message: Message) -> None:
         """Take a peer's message. Raises RaftError: LogLost means stop for good, any other means drop the message."""
         step.step(self._raft, message)
 
     def report_unreachable(self, member: int) -> None:
         """The transport could not deliver to `member`."""
-        message = raft_pb2.Message(type=raft_pb2.MsgUnreachable)
-        setattr(message, "from", member)
         if self._raft.role is Role.LEADER:
-            replication.handle_unreachable(self._raft, message)
+            replication.handle_unreachable(self._raft, Message(raft_pb2.MsgUnreachable, from_=member))
 
     def propose(self, entries: list[Entry]) -> None:
         """Propose a batch of normal entries; a leader numbers them in place. Raises ProposalDropped, taking none.

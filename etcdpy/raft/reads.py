@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etcdpy.proto import raft_pb2
+from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import InvalidMessage
+from etcdpy.raft.message import Message
 from etcdpy.raft.types import NO_MEMBER, ReadState, Role
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def request_read(raft: Raft, asker: int, context: bytes) -> bool:
     if raft.role is not Role.LEADER:
         if raft.leader == NO_MEMBER:
             return False
-        entry = raft_pb2.Entry(Data=context)
-        raft.send(raft_pb2.Message(type=raft_pb2.MsgReadIndex, to=raft.leader, entries=[entry]))
+        entry = Entry(context)
+        raft.send(Message(raft_pb2.MsgReadIndex, to=raft.leader, entries=[entry]))
         return True
     if len(raft.reads) >= raft.config.max_inflight_reads:
         return False
@@ -94,7 +96,7 @@ def broadcast_heartbeat(raft: Raft) -> None:
 
     def send(member: int) -> None:
         commit = min(raft.tracker.progress[member].match, raft.log.committed)
-        raft.send(raft_pb2.Message(type=raft_pb2.MsgHeartbeat, to=member, commit=commit, context=context))
+        raft.send(Message(raft_pb2.MsgHeartbeat, to=member, commit=commit, context=context))
 
     raft.tracker.each_peer(raft.id, send)
 
@@ -117,27 +119,24 @@ def _answer(raft: Raft, asker: int, index: int, context: bytes) -> None:
     if asker in (NO_MEMBER, raft.id):
         raft.read_states.append(ReadState(index, context))
     else:
-        entry = raft_pb2.Entry(Data=context)
-        raft.send(raft_pb2.Message(type=raft_pb2.MsgReadIndexResp, to=asker, index=index, entries=[entry]))
+        entry = Entry(context)
+        raft.send(Message(raft_pb2.MsgReadIndexResp, to=asker, index=index, entries=[entry]))
 
 
-def handle_read_index(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_read_index(raft: Raft, message: Message) -> None:
     """Another member asks for a read (or, at a follower, hands the question on)."""
     if len(message.entries) != 1:
         raise InvalidMessage("MsgReadIndex must carry one entry")
-    asker: int = getattr(message, "from")
+    asker = message.from_
     if raft.role is Role.LEADER:
-        request_read(raft, asker, message.entries[0].Data)
+        request_read(raft, asker, message.entries[0].data)
     elif raft.leader not in (NO_MEMBER, raft.id):
-        forwarded = raft_pb2.Message()
-        forwarded.CopyFrom(message)
-        forwarded.to = raft.leader
         # The asker stays the sender, so that the leader answers it and not this member.
-        raft.messages.append(forwarded)
+        raft.messages.append(Message(message.type, to=raft.leader, from_=asker, entries=message.entries))
 
 
-def handle_read_index_response(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_read_index_response(raft: Raft, message: Message) -> None:
     """At a follower: the leader confirmed a read that this member asked for."""
     if len(message.entries) != 1:
         raise InvalidMessage("MsgReadIndexResp must carry one entry")
-    raft.read_states.append(ReadState(message.index, message.entries[0].Data))
+    raft.read_states.append(ReadState(message.index, message.entries[0].data))

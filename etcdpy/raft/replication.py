@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etcdpy.proto import raft_pb2
-from etcdpy.raft.entry import from_proto, to_proto, well_formed
+from etcdpy.raft.entry import well_formed
 from etcdpy.raft.errors import InvalidMessage, LogCompacted, LogLost, ProposalDropped
+from etcdpy.raft.message import Message
 from etcdpy.raft.reads import confirm, release_early
 from etcdpy.raft.tracker import ProgressState
 from etcdpy.raft.types import NO_MEMBER, Role
@@ -59,11 +60,16 @@ def maybe_send_append(raft: Raft, member: int, *, even_if_empty: bool) -> bool:
         return False
     if not entries and not even_if_empty:
         return False
-    message = raft_pb2.Message(
-        type=raft_pb2.MsgApp, to=member, index=previous, logTerm=previous_term, commit=log.committed
+    raft.send(
+        Message(
+            raft_pb2.MsgApp,
+            to=member,
+            index=previous,
+            log_term=previous_term,
+            commit=log.committed,
+            entries=entries,
+        )
     )
-    message.entries.extend([to_proto(entry) for entry in entries])
-    raft.send(message)
     progress.sent(previous + len(entries), len(entries), log.committed)
     return True
 
@@ -77,9 +83,9 @@ def own_entries_durable(raft: Raft) -> None:
         broadcast_append(raft)
 
 
-def handle_append_response(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_append_response(raft: Raft, message: Message) -> None:
     """At a leader: a follower stored entries, or refused them because its log differs before them."""
-    member: int = getattr(message, "from")
+    member = message.from_
     progress = raft.tracker.progress.get(member)
     if progress is None:
         return
@@ -103,22 +109,22 @@ def handle_append_response(raft: Raft, message: raft_pb2.Message) -> None:
         pass
 
 
-def _handle_refusal(raft: Raft, member: int, message: raft_pb2.Message) -> None:
+def _handle_refusal(raft: Raft, member: int, message: Message) -> None:
     """Go back to where the logs may agree.
 
     The follower names an index and the term it has there. Where our term is above that one, the logs cannot agree, as
     terms only rise along a log; so whole terms are skipped, not single entries.
     """
-    hint = message.rejectHint
-    if message.logTerm > 0:
-        hint, _ = raft.log.find_conflict_by_term(min(hint, raft.log.last_index), message.logTerm)
+    hint = message.reject_hint
+    if message.log_term > 0:
+        hint, _ = raft.log.find_conflict_by_term(min(hint, raft.log.last_index), message.log_term)
     if raft.tracker.progress[member].refuse(message.index, hint):
         maybe_send_append(raft, member, even_if_empty=True)
 
 
-def handle_heartbeat_response(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_heartbeat_response(raft: Raft, message: Message) -> None:
     """At a leader: a follower is alive, so what waited for a sign of life may go on."""
-    member: int = getattr(message, "from")
+    member = message.from_
     progress = raft.tracker.progress.get(member)
     if progress is None:
         return
@@ -130,18 +136,18 @@ def handle_heartbeat_response(raft: Raft, message: raft_pb2.Message) -> None:
         confirm(raft, member, message.context)
 
 
-def handle_unreachable(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_unreachable(raft: Raft, message: Message) -> None:
     """At a leader: the transport could not reach a member, so what is on its way to it is probably lost."""
-    progress = raft.tracker.progress.get(getattr(message, "from"))
+    progress = raft.tracker.progress.get(message.from_)
     if progress is not None and progress.state is ProgressState.REPLICATE:
         progress.become_probe()
 
 
-def handle_proposal(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_proposal(raft: Raft, message: Message) -> None:
     """At a leader: a proposal that a follower passed on. At a follower: pass it on."""
     if not message.entries:
         raise InvalidMessage("MsgProp without entries")
-    entries = [from_proto(entry) for entry in message.entries]
+    entries = message.entries
     if any(entry.type != 0 for entry in entries) and raft.role is Role.LEADER:
         # Changes of configuration are checked one by one at the door (node.py); members send them alone.
         raise InvalidMessage("a change of configuration must be proposed on its own")
@@ -155,36 +161,34 @@ def forward_proposal(raft: Raft, entries: Sequence[Entry]) -> None:
     """At a follower: let the leader propose. Raises ProposalDropped when none is known."""
     if raft.role is not Role.FOLLOWER or raft.leader == NO_MEMBER:
         raise ProposalDropped("no leader")
-    message = raft_pb2.Message(type=raft_pb2.MsgProp, to=raft.leader)
-    message.entries.extend([to_proto(entry) for entry in entries])
-    raft.send(message)
+    raft.send(Message(raft_pb2.MsgProp, to=raft.leader, entries=list(entries)))
 
 
 # --- the follower's side ---
 
 
-def handle_append(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_append(raft: Raft, message: Message) -> None:
     """At a follower: entries from the leader of the current term."""
     log = raft.log
-    leader: int = getattr(message, "from")
-    previous, previous_term = message.index, message.logTerm
-    entries = [from_proto(entry) for entry in message.entries]
+    leader = message.from_
+    previous, previous_term = message.index, message.log_term
+    entries = message.entries
     if not well_formed(entries, previous, previous_term) or (entries and entries[-1].term > message.term):
         raise InvalidMessage(f"MsgApp from {leader:x} holds entries that cannot follow each other")
     if previous < log.committed:
         # Old news: everything up to the commit index is settled.
-        raft.send(raft_pb2.Message(type=raft_pb2.MsgAppResp, to=leader, index=log.committed))
+        raft.send(Message(raft_pb2.MsgAppResp, to=leader, index=log.committed))
         return
     if not log.matches(previous, previous_term):
         hint, hint_term = log.find_conflict_by_term(min(previous, log.last_index), previous_term)
         raft.send(
-            raft_pb2.Message(
-                type=raft_pb2.MsgAppResp,
+            Message(
+                raft_pb2.MsgAppResp,
                 to=leader,
                 index=previous,
                 reject=True,
-                rejectHint=hint,
-                logTerm=hint_term,
+                reject_hint=hint,
+                log_term=hint_term,
             )
         )
         return
@@ -193,7 +197,7 @@ def handle_append(raft: Raft, message: raft_pb2.Message) -> None:
         log.append_from_leader(fresh)
     last = previous + len(entries)
     log.commit_to(min(message.commit, last))
-    raft.send(raft_pb2.Message(type=raft_pb2.MsgAppResp, to=leader, index=last))
+    raft.send(Message(raft_pb2.MsgAppResp, to=leader, index=last))
 
 
 def _without_known(raft: Raft, entries: list[Entry]) -> list[Entry]:
@@ -205,10 +209,10 @@ def _without_known(raft: Raft, entries: list[Entry]) -> list[Entry]:
     return []
 
 
-def handle_heartbeat(raft: Raft, message: raft_pb2.Message) -> None:
+def handle_heartbeat(raft: Raft, message: Message) -> None:
     """At a follower: the leader lives, and says what is committed (never more than it knows this member to have)."""
     if message.commit > raft.log.last_index:
         raise LogLost(f"the leader counts on entry {message.commit}, but the log here ends at {raft.log.last_index}")
     raft.log.commit_to(message.commit)
-    leader: int = getattr(message, "from")
-    raft.send(raft_pb2.Message(type=raft_pb2.MsgHeartbeatResp, to=leader, context=message.context))
+    leader = message.from_
+    raft.send(Message(raft_pb2.MsgHeartbeatResp, to=leader, context=message.context))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from etcdpy.proto import raft_pb2
 from etcdpy.raft import election, reads, replication
 from etcdpy.raft.errors import InvalidMessage, LocalMessage, MessageNotSupported, UnknownPeer
+from etcdpy.raft.message import Message, type_name
 from etcdpy.raft.types import NO_MEMBER, Role
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from etcdpy.raft.core import Raft
 
-    Handler = Callable[[Raft, raft_pb2.Message], None]
+    Handler = Callable[[Raft, Message], None]
 
 LOCAL: Final = frozenset(
     (
@@ -48,19 +49,19 @@ RESPONSES: Final = frozenset((raft_pb2.MsgAppResp, raft_pb2.MsgVoteResp, raft_pb
 """Answers; one from a member that is not tracked is refused."""
 
 
-def _follow_then_append(raft: Raft, message: raft_pb2.Message) -> None:
+def _follow_then_append(raft: Raft, message: Message) -> None:
     _follow(raft, message)
     replication.handle_append(raft, message)
 
 
-def _follow_then_heartbeat(raft: Raft, message: raft_pb2.Message) -> None:
+def _follow_then_heartbeat(raft: Raft, message: Message) -> None:
     _follow(raft, message)
     replication.handle_heartbeat(raft, message)
 
 
-def _follow(raft: Raft, message: raft_pb2.Message) -> None:
+def _follow(raft: Raft, message: Message) -> None:
     """A leader of the current term spoke: a candidate has lost, a follower knows whom to follow."""
-    sender: int = getattr(message, "from")
+    sender = message.from_
     if raft.role is Role.CANDIDATE:
         raft.become_follower(raft.term, sender)
     else:
@@ -97,9 +98,9 @@ HANDLERS: Final[dict[Role, dict[int, Handler]]] = {
 SPOKEN: Final = frozenset(kind for row in HANDLERS.values() for kind in row)
 
 
-def step(raft: Raft, message: raft_pb2.Message) -> None:
+def step(raft: Raft, message: Message) -> None:
     """Take one message from another member. Raises a RaftError, with nothing changed but perhaps the term."""
-    kind, sender = message.type, getattr(message, "from")
+    kind, sender = message.type, message.from_
     _check(raft, message, kind, sender)
     if kind not in WITHOUT_TERM:
         if message.term < raft.term:
@@ -112,19 +113,19 @@ def step(raft: Raft, message: raft_pb2.Message) -> None:
         handler(raft, message)
 
 
-def _check(raft: Raft, message: raft_pb2.Message, kind: int, sender: int) -> None:
+def _check(raft: Raft, message: Message, kind: int, sender: int) -> None:
     if kind in LOCAL:
-        raise LocalMessage(f"{_name(kind)} came from the network")
+        raise LocalMessage(f"{type_name(kind)} came from the network")
     if kind not in SPOKEN:
-        raise MessageNotSupported(f"{_name(kind)} is not supported by this version")
+        raise MessageNotSupported(f"{type_name(kind)} is not supported by this version")
     if sender in (NO_MEMBER, raft.id):
-        raise InvalidMessage(f"{_name(kind)} from {sender:x} came from the network")
+        raise InvalidMessage(f"{type_name(kind)} from {sender:x} came from the network")
     if kind in RESPONSES and sender not in raft.tracker.progress:
-        raise UnknownPeer(f"{_name(kind)} from {sender:x}, which is no member")
+        raise UnknownPeer(f"{type_name(kind)} from {sender:x}, which is no member")
     if kind in WITHOUT_TERM:
         return
     if message.term == 0:
-        raise InvalidMessage(f"{_name(kind)} without a term")
+        raise InvalidMessage(f"{type_name(kind)} without a term")
     if kind in FROM_LEADER and message.term == raft.term:
         known = raft.leader not in (NO_MEMBER, sender)
         if raft.role is Role.LEADER or known:
@@ -134,10 +135,6 @@ def _check(raft: Raft, message: raft_pb2.Message, kind: int, sender: int) -> Non
 def _answer_old(raft: Raft, kind: int, sender: int) -> None:
     """A deposed leader or a late candidate learns the term from the answer; the rest is stale."""
     if kind in FROM_LEADER:
-        raft.send(raft_pb2.Message(type=raft_pb2.MsgAppResp, to=sender))
+        raft.send(Message(raft_pb2.MsgAppResp, to=sender))
     elif kind == raft_pb2.MsgVote:
-        raft.send(raft_pb2.Message(type=raft_pb2.MsgVoteResp, to=sender, term=raft.term, reject=True))
-
-
-def _name(kind: int) -> str:
-    return raft_pb2.MessageType.Name(kind)  # type: ignore[arg-type]
+        raft.send(Message(raft_pb2.MsgVoteResp, to=sender, term=raft.term, reject=True))

@@ -13,6 +13,7 @@ from etcdpy.proto import raft_pb2
 
 if TYPE_CHECKING:
     from etcdpy.raft.entry import Entry
+    from etcdpy.raft.message import Message
 
 NO_MEMBER = 0
 """No member has this id: an empty vote, an unknown leader."""
@@ -109,8 +110,8 @@ class Ready(NamedTuple):
     must_sync: bool
     """False when nothing but the commit index changed: a lost commit index is learnt again."""
     committed: list[Entry]
-    messages: list[raft_pb2.Message]
-    messages_after_persist: list[raft_pb2.Message]
+    messages: list[Message]
+    messages_after_persist: list[Message]
     read_states: list[ReadState]
     snapshot: raft_pb2.Snapshot | None
     """Always None until members can be sent snapshots."""

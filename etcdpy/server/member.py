@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from etcdpy.api.header import HeaderSource
     from etcdpy.apply.proposal import Outcome
     from etcdpy.proto import raft_pb2
+    from etcdpy.raft.message import Message as RaftMessage
     from etcdpy.server.config import Config
     from etcdpy.storage.errors import StorageError
 
@@ -311,7 +312,7 @@ class Replica:
                 self.on_changes()
         self.on_answers()
 
-    def send(self, messages: Sequence[raft_pb2.Message]) -> None:
+    def send(self, messages: Sequence[RaftMessage]) -> None:
         """See Observer. A member without others has nobody to send to; what is lost here Raft sends again."""
         log.debug("no road to other members", messages=len(messages))
 

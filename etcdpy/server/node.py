@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from etcdpy.apply.applier import Applier
     from etcdpy.apply.proposal import Proposal
     from etcdpy.errors import EtcdError
-    from etcdpy.proto import raft_pb2
+    from etcdpy.raft.message import Message
     from etcdpy.raft.node import RawNode
     from etcdpy.raft.types import Ready
     from etcdpy.storage.engine import Engine
@@ -51,7 +51,7 @@ class Observer(Protocol):
         """Entries were applied; the store's changes wait for the watchers."""
         ...
 
-    def send(self, messages: Sequence[raft_pb2.Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> None:
         """Carry messages to other members."""
         ...
 

@@ -6,6 +6,7 @@ And whatever the network does: members never disagree about what is committed.
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,10 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import ProposalDropped, RaftError
 from etcdpy.raft.types import ConfState, HardState, Role
-from tests.support.raft_network import MemoryLog, Message, Network, message
+from tests.support.raft_network import MemoryLog, Network, carried, message
+
+if TYPE_CHECKING:
+    from etcdpy.raft.message import Message
 
 THREE = ConfState((1, 2, 3))
 SMALL = st.integers(0, 6)
@@ -46,16 +50,16 @@ def messages(draw: st.DrawFn) -> Message:
         draw(st.sampled_from(sorted(raft_pb2.MessageType.values()))),
         source=draw(st.integers(0, 4)),
         term=draw(SMALL),
-        logTerm=draw(SMALL),
+        log_term=draw(SMALL),
         index=draw(SMALL),
         commit=draw(SMALL),
         reject=draw(st.booleans()),
-        rejectHint=draw(SMALL),
+        reject_hint=draw(SMALL),
         context=draw(st.sampled_from([b"", b"x", b"\1" + bytes(7), b"\xff" * 8])),
     )
     first = draw(SMALL)
     for offset in range(draw(st.integers(0, 3))):
-        made.entries.append(raft_pb2.Entry(Term=draw(SMALL), Index=first + offset, Type=draw(st.integers(0, 2))))  # type: ignore[arg-type]
+        made.entries.append(Entry(b"", None, draw(SMALL), first + offset, draw(st.integers(0, 2))))
     return made
 
 
@@ -138,12 +142,12 @@ def act(network: Network, draw: random.Random, step: int) -> None:
         network.crash(number)
     elif network.wire:
         picked = draw.randrange(len(network.wire))
-        carried = network.wire[picked]
+        sent = network.wire[picked]
         if draw.random() < 0.8:
             del network.wire[picked]
         if draw.random() < 0.9:
             try:
-                network.members[carried.to].node.step(carried)
+                network.members[sent.to].node.step(carried(sent))
             except ProposalDropped:
                 return  # a proposal that was passed on found no leader
             except RaftError as error:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.errors import LogCompacted, LogUnavailable, RaftError
+from etcdpy.raft.message import Message, decode_message, encode_message
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState, LogStorage, ReadState, Ready, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-Message = raft_pb2.Message
 
 
 class MemoryLog:
@@ -168,7 +167,7 @@ class Network:
         for message in picked:
             if not self.cut(message) and message.to in self.members:
                 try:
-                    self.members[message.to].node.step(message)
+                    self.members[message.to].node.step(carried(message))
                 except RaftError as error:
                     self.errors.append(f"{message.to}: {type(error).__name__}: {error}")
         return picked
@@ -197,12 +196,10 @@ def parse_conf_change(entry: Entry) -> raft_pb2.ConfChange | raft_pb2.ConfChange
     return raft_pb2.ConfChangeV2.FromString(entry.data)
 
 
-def sender(message: Message) -> int:
-    number: int = getattr(message, "from")
-    return number
+def carried(message: Message) -> Message:
+    """The message as it comes out at the other end: nothing is shared."""
+    return decode_message(b"".join(encode_message(message)))
 
 
-def message(kind: int, *, source: int, to: int = 1, **fields: object) -> Message:
-    made = Message(type=kind, to=to, **fields)  # type: ignore[arg-type]
-    setattr(made, "from", source)
-    return made
+def message(kind: int, *, source: int, to: int = 1, **fields: Any) -> Message:
+    return Message(kind, to=to, from_=source, **fields)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import InvalidMessage, LogLost, ProposalDropped, UnknownPeer
 from etcdpy.raft.types import ConfState, HardState, Role
-from tests.support.raft_network import Member, MemoryLog, Network, message, sender
+from tests.support.raft_network import Member, MemoryLog, Network, message
+
+if TYPE_CHECKING:
+    from etcdpy.raft.message import Message
 
 THREE = ConfState((1, 2, 3))
 
@@ -32,7 +37,7 @@ def leader() -> tuple[Network, Member]:
     return network, member
 
 
-def answers(network: Network) -> list[raft_pb2.Message]:
+def answers(network: Network) -> list[Message]:
     network.work(1)
     sent, network.wire = network.wire, []
     return sent
@@ -56,8 +61,8 @@ def test_a_newer_term_makes_anyone_a_follower(start: str) -> None:
 def test_a_stale_term_is_refused() -> None:
     """5.1: if a server receives a request with a stale term number, it rejects the request."""
     network, member = follower(5)
-    member.node.step(message(raft_pb2.MsgApp, source=2, term=4, entries=[raft_pb2.Entry(Term=4, Index=1)]))
-    member.node.step(message(raft_pb2.MsgVote, source=3, term=4, index=9, logTerm=4))
+    member.node.step(message(raft_pb2.MsgApp, source=2, term=4, entries=[Entry(b"", None, 4, 1)]))
+    member.node.step(message(raft_pb2.MsgVote, source=3, term=4, index=9, log_term=4))
     app, vote = answers(network)
     assert (app.type, app.term, app.index) == (raft_pb2.MsgAppResp, 5, 0)
     assert (vote.type, vote.term, vote.reject) == (raft_pb2.MsgVoteResp, 5, True)
@@ -182,8 +187,8 @@ def test_a_learner_never_campaigns() -> None:
 
 def test_an_append_that_fits_is_stored_then_acknowledged() -> None:
     network, member = follower(2, [(1, 1), (2, 2)])
-    append = message(raft_pb2.MsgApp, source=2, term=2, index=2, logTerm=2, commit=3)
-    append.entries.extend([raft_pb2.Entry(Term=2, Index=3, Data=b"a"), raft_pb2.Entry(Term=2, Index=4, Data=b"b")])
+    append = message(raft_pb2.MsgApp, source=2, term=2, index=2, log_term=2, commit=3)
+    append.entries.extend([Entry(b"a", None, 2, 3), Entry(b"b", None, 2, 4)])
     member.node.step(append)
     ready = network.take_ready(1)
     assert [entry.index for entry in ready.entries] == [3, 4]
@@ -200,21 +205,21 @@ def test_an_append_that_fits_is_stored_then_acknowledged() -> None:
 def test_an_append_that_does_not_fit_is_refused_with_a_hint(index: int, term: int, hint: int, hint_term: int) -> None:
     """5.3: the consistency check; the follower names where the logs may agree, skipping whole terms."""
     network, member = follower(4, [(1, 1), (1, 2), (3, 3), (3, 4), (3, 5)])
-    member.node.step(message(raft_pb2.MsgApp, source=2, term=4, index=index, logTerm=term))
+    member.node.step(message(raft_pb2.MsgApp, source=2, term=4, index=index, log_term=term))
     (answer,) = answers(network)
-    assert (answer.reject, answer.index, answer.rejectHint, answer.logTerm) == (True, index, hint, hint_term)
+    assert (answer.reject, answer.index, answer.reject_hint, answer.log_term) == (True, index, hint, hint_term)
 
 
 def test_known_entries_are_kept_and_conflicting_ones_replaced() -> None:
     network, member = follower(3, [(1, 1), (1, 2), (1, 3)])
-    append = message(raft_pb2.MsgApp, source=2, term=3, index=1, logTerm=1)
-    append.entries.extend([raft_pb2.Entry(Term=1, Index=2), raft_pb2.Entry(Term=3, Index=3)])
+    append = message(raft_pb2.MsgApp, source=2, term=3, index=1, log_term=1)
+    append.entries.extend([Entry(b"", None, 1, 2), Entry(b"", None, 3, 3)])
     member.node.step(append)
     network.work(1)
     assert [(entry.term, entry.index) for entry in member.log.stored] == [(1, 1), (1, 2), (3, 3)]
     # A delayed copy of an older message must not shorten the log.
-    late = message(raft_pb2.MsgApp, source=2, term=3, index=1, logTerm=1)
-    late.entries.extend([raft_pb2.Entry(Term=1, Index=2)])
+    late = message(raft_pb2.MsgApp, source=2, term=3, index=1, log_term=1)
+    late.entries.extend([Entry(b"", None, 1, 2)])
     member.node.step(late)
     network.work(1)
     assert member.log.last_index() == 3
@@ -222,7 +227,7 @@ def test_known_entries_are_kept_and_conflicting_ones_replaced() -> None:
 
 def test_an_append_below_the_commit_index_is_answered_with_it() -> None:
     network, member = follower(1, [(1, 1), (1, 2)], commit=2)
-    member.node.step(message(raft_pb2.MsgApp, source=2, term=1, index=1, logTerm=1))
+    member.node.step(message(raft_pb2.MsgApp, source=2, term=1, index=1, log_term=1))
     (answer,) = answers(network)
     assert (answer.index, answer.reject) == (2, False)
 
@@ -230,7 +235,7 @@ def test_an_append_below_the_commit_index_is_answered_with_it() -> None:
 def test_a_follower_applies_what_the_leader_committed_and_it_has() -> None:
     """5.3: once a follower learns that a log entry is committed, it applies the entry to its local state machine."""
     network, member = follower(1, [(1, 1), (1, 2), (1, 3)])
-    member.node.step(message(raft_pb2.MsgApp, source=2, term=1, index=2, logTerm=1, commit=3))
+    member.node.step(message(raft_pb2.MsgApp, source=2, term=1, index=2, log_term=1, commit=3))
     network.work(1)
     assert [entry.index for entry in member.applied] == [1, 2], "entry 3 was not vouched for by this message"
 
@@ -245,11 +250,11 @@ def test_a_leader_that_counts_on_lost_entries_is_told_so() -> None:
 def test_malformed_appends_change_nothing() -> None:
     network, member = follower(1, [(1, 1)])
     for entries in (
-        [raft_pb2.Entry(Term=1, Index=3)],
-        [raft_pb2.Entry(Term=2, Index=2)],
-        [raft_pb2.Entry(Term=1, Index=2), raft_pb2.Entry(Term=1, Index=4)],
+        [Entry(b"", None, 1, 3)],
+        [Entry(b"", None, 2, 2)],
+        [Entry(b"", None, 1, 2), Entry(b"", None, 1, 4)],
     ):
-        bad = message(raft_pb2.MsgApp, source=2, term=1, index=1, logTerm=1)
+        bad = message(raft_pb2.MsgApp, source=2, term=1, index=1, log_term=1)
         bad.entries.extend(entries)
         with pytest.raises(InvalidMessage):
             member.node.step(bad)
@@ -320,7 +325,7 @@ def test_only_current_terms_entries_commit_by_counting() -> None:
 def test_votes_go_to_logs_that_are_up_to_date(term: int, index: int, granted: bool) -> None:
     """5.4.1: the log with the later term is more up-to-date; with equal terms, the longer one is."""
     network, member = follower(3, [(1, 1), (2, 2)])
-    member.node.step(message(raft_pb2.MsgVote, source=2, term=4, logTerm=term, index=index))
+    member.node.step(message(raft_pb2.MsgVote, source=2, term=4, log_term=term, index=index))
     assert answers(network)[0].reject is not granted
 
 
@@ -348,4 +353,4 @@ def test_messages_carry_sender_and_term() -> None:
     network, member = leader()
     member.node.propose([Entry(b"a")])
     for sent in answers(network):
-        assert (sender(sent), sent.term) == (1, 1)
+        assert (sent.from_, sent.term) == (1, 1)

@@ -9,28 +9,29 @@ import pytest
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.errors import RaftError
-from tests.support.raft_network import Message, Network, sender
+from etcdpy.raft.message import Message, type_name
+from tests.support.raft_network import Network
 from tests.support.scenario import run_scenario, scenario_files
 
 FILES = scenario_files(Path(__file__).parents[2] / "scenarios" / "raft")
 
 
 def describe_message(message: Message) -> str:
-    parts = [f"{sender(message)}->{message.to} {raft_pb2.MessageType.Name(message.type)}"]
+    parts = [f"{message.from_}->{message.to} {type_name(message.type)}"]
     if message.term:
         parts.append(f"term={message.term}")
     if message.type in (raft_pb2.MsgApp, raft_pb2.MsgVote):
-        parts.append(f"log={message.logTerm}/{message.index}")
+        parts.append(f"log={message.log_term}/{message.index}")
     elif message.index:
         parts.append(f"index={message.index}")
     if message.commit:
         parts.append(f"commit={message.commit}")
     if message.reject:
         parts.append("refused")
-    if message.rejectHint:
-        parts.append(f"hint={message.logTerm}/{message.rejectHint}")
+    if message.reject_hint:
+        parts.append(f"hint={message.log_term}/{message.reject_hint}")
     if message.entries and message.type == raft_pb2.MsgApp:
-        parts.append(f"entries={' '.join(f'{entry.Term}/{entry.Index}' for entry in message.entries)}")
+        parts.append(f"entries={' '.join(f'{entry.term}/{entry.index}' for entry in message.entries)}")
     return " ".join(parts)
 
 
@@ -120,10 +121,10 @@ class Player:
 
     def do_deliver(self, to: str = "", source: str = "", drop: str = "") -> str:
         def pick(message: Message) -> bool:
-            return to in ("", str(message.to)) and source in ("", str(sender(message)))
+            return to in ("", str(message.to)) and source in ("", str(message.from_))
 
         kept = self.network.cut
-        self.network.cut = lambda message: raft_pb2.MessageType.Name(message.type) in drop.split(",")
+        self.network.cut = lambda message: type_name(message.type) in drop.split(",")
         before = [message for message in self.network.wire if pick(message)]
         lost = [self.network.cut(message) for message in before]
         self.network.deliver(pick)
@@ -134,7 +135,7 @@ class Player:
         )
 
     def do_isolate(self, id: str) -> str:  # noqa: A002
-        self.network.cut = lambda message: int(id) in (message.to, sender(message))
+        self.network.cut = lambda message: int(id) in (message.to, message.from_)
         return ""
 
     def do_heal(self) -> str:
