@@ -124,7 +124,6 @@ class Member:
 
     def command(self) -> list[str]:
         """The whole command line."""
-        peer_url = f"http://127.0.0.1:{self.peer_port}"
         tls_flags: list[str] = []
         if self.tls:
             tls_flags = [
@@ -140,11 +139,18 @@ class Member:
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={self.client_url}",
             f"--advertise-client-urls={self.client_url}",
+            *self.peer_flags(),
+            *tls_flags,
+            *self.flags,
+        ]
+
+    def peer_flags(self) -> list[str]:
+        """Where it listens for other members, and who they are: here there are none."""
+        peer_url = f"http://127.0.0.1:{self.peer_port}"
+        return [
             f"--listen-peer-urls={peer_url}",
             f"--initial-advertise-peer-urls={peer_url}",
             f"--initial-cluster={self.name}={peer_url}",
-            *tls_flags,
-            *self.flags,
         ]
 
     # --- life ---
