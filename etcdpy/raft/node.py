@@ -193,6 +193,14 @@ class RawNode:
         self._given_hard, self._given_soft, self._outstanding = hard, soft, ready
         return ready
 
+    def take_messages(self) -> list[Message]:
+        """Messages that may leave at once; for while a Ready is outstanding: a slow disk must delay no heartbeat."""
+        raft = self._raft
+        messages = raft.messages
+        if messages:
+            raft.messages = []
+        return messages
+
     def advance(self, ready: Ready) -> None:
         """`ready` is done: entries and hard state are durable, committed entries were taken over for apply."""
         assert ready is self._outstanding, "advance() takes the outstanding Ready"
@@ -240,6 +248,11 @@ class RawNode:
     def leader(self) -> int:
         """Who leads, 0 when not known."""
         return self._raft.leader
+
+    @property
+    def lead_transferee(self) -> int:
+        """As leader: to whom the lead is being handed, 0 for nobody."""
+        return 0
 
     @property
     def term(self) -> int:

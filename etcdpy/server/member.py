@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from etcdpy import CLUSTER_VERSION, VERSION
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
-from etcdpy.apply.entry_data import EntryEncoder
+from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
 from etcdpy.errors import EtcdError, NoSpace, Stopped, Timeout
 from etcdpy.histogram import APPLY_SECONDS, Histogram
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from etcdpy.api.header import HeaderSource
     from etcdpy.apply.proposal import Outcome
+    from etcdpy.backend import Backend
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message as RaftMessage
     from etcdpy.server.config import Config
@@ -88,18 +89,11 @@ class Replica:
         backend = engine.state
         self.membership = Membership(backend)
         self.alarms = AlarmStore(backend)
-        self.lessor = Lessor(
-            backend,
-            minimum_ttl=minimum_ttl_seconds(config.election_ticks, config.heartbeat_interval_ms),
-            checkpointing=config.feature_gates.enabled("LeaseCheckpoint"),
-            # The gate LeaseCheckpointPersist is about clusters below 3.6; from then on checkpoints are always stored.
-            checkpoint_persist=True,
-            retry_seconds=config.request_timeout_seconds,
-        )
+        self.lessor = _make_lessor(config, backend)
         self.store = Store(backend, self.lessor)
-        self._encoder = EntryEncoder(time.time_ns() // 1_000_000)
         self.own_id = 0
         self._open()
+        self._encoder = EntryEncoder(id_seed(self.own_id, time.time_ns()))
         self.hub = WatchHub(
             BackendHistory(backend, self.store),
             cluster_id=self.membership.cluster_id,
@@ -136,6 +130,9 @@ class Replica:
             self.applier,
             self,
             max_request_bytes=config.max_request_bytes,
+            next_id=self._encoder.next_id,
+            heartbeat_seconds=config.heartbeat_interval_ms / 1000,
+            election_seconds=config.election_timeout_ms / 1000,
             request_timeout_seconds=config.request_timeout_seconds,
             slow_apply_seconds=config.warning_apply_duration_seconds,
             slow_request_seconds=config.warning_unary_request_duration_seconds,
@@ -316,6 +313,10 @@ class Replica:
         """See Observer. A member without others has nobody to send to; what is lost here Raft sends again."""
         log.debug("no road to other members", messages=len(messages))
 
+    def connected_since(self, started: float) -> bool:
+        """See Observer."""
+        return True  # a member alone needs nobody
+
     def broken(self, error: Exception) -> None:
         """See Observer. The log on disk is sound and the applied state a whole prefix of it, so ending is safe."""
         trace = "".join(traceback.format_exception(error))
@@ -333,6 +334,17 @@ class Replica:
         self.storage_failure.set()
         log.error("the disk refused a write; only reads are served until it takes writes again", error=str(error))
         self.node.refuse_all(NoSpace if "No space left" in str(error) else Stopped, under_way=Timeout)
+
+
+def _make_lessor(config: Config, backend: Backend) -> Lessor:
+    return Lessor(
+        backend,
+        minimum_ttl=minimum_ttl_seconds(config.election_ticks, config.heartbeat_interval_ms),
+        checkpointing=config.feature_gates.enabled("LeaseCheckpoint"),
+        # The gate LeaseCheckpointPersist is about clusters below 3.6; from then on checkpoints are always stored.
+        checkpoint_persist=True,
+        retry_seconds=config.request_timeout_seconds,
+    )
 
 
 def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:

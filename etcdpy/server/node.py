@@ -5,6 +5,10 @@
 
 Everything here runs on the core loop; only a disk job runs elsewhere. At most one job is under way. What arrives while
 it runs waits and becomes the next batch, so a loaded member batches by itself and an idle one answers at once.
+
+Messages of other members come in through `receive`. Whatever one turn of the loop brings is stepped first; then one
+Ready, one synced write and one answer stand for all of it. What a leader sends to its followers leaves before its own
+write, so that all disks work at the same time (Raft thesis 10.2.1).
 """
 
 from __future__ import annotations
@@ -13,12 +17,20 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from etcdpy import limits
-from etcdpy.errors import NoLeader, RequestTooLarge, Timeout, TooManyRequests
+from etcdpy.errors import (
+    RequestTooLarge,
+    Timeout,
+    TimeoutConnectionLost,
+    TimeoutLeaderFailed,
+    TooManyRequests,
+)
 from etcdpy.histogram import COMMIT_SECONDS, Histogram
+from etcdpy.proto.raft_pb2 import MsgAppResp
 from etcdpy.raft.entry import Entry
-from etcdpy.raft.errors import ProposalDropped
+from etcdpy.raft.errors import LogLost, ProposalDropped, RaftError
 from etcdpy.raft.types import Role
 from etcdpy.server import logs
+from etcdpy.server.forwarded import Forwarded
 from etcdpy.server.reads import ReadQueue
 from etcdpy.storage.errors import StorageError
 
@@ -55,6 +67,10 @@ class Observer(Protocol):
         """Carry messages to other members."""
         ...
 
+    def connected_since(self, started: float) -> bool:
+        """Whether this member has been in touch, since that time, with those whom a proposal needs."""
+        ...
+
     def broken(self, error: Exception) -> None:
         """A bug has shown itself in the replicated state: the process must end before it does harm."""
         ...
@@ -75,6 +91,9 @@ class Node:
         applier: Applier,
         observer: Observer,
         *,
+        next_id: Callable[[], int],
+        heartbeat_seconds: float,
+        election_seconds: float,
         max_request_bytes: int,
         request_timeout_seconds: float,
         slow_apply_seconds: float,
@@ -85,22 +104,32 @@ class Node:
         self._engine = engine
         self._applier = applier
         self._observer = observer
+        self._heartbeat_seconds = heartbeat_seconds
+        self._election_seconds = election_seconds
         self._max_request_bytes = max_request_bytes
         self._request_timeout_seconds = request_timeout_seconds
         self._slow_apply_seconds = slow_apply_seconds
         self._slow_request_seconds = slow_request_seconds
         self._waiting: deque[Proposal] = deque()
+        self._parked: deque[tuple[float, list[Entry]]] = deque()
+        """What came while there was no leader, with its deadline: proposed as soon as there is one, as on etcd."""
         self._in_flight: deque[tuple[float, list[Entry]]] = deque()
+        """What this member has put in its log as leader of the current term."""
+        self._forwarded = Forwarded(applier.registry)
         self._scheduled = False
         self._persisting: Ready | None = None
         """The Ready whose disk job is under way."""
         self._persisting_since = 0.0
         self._to_apply: deque[Entry] = deque()
-        self.reads = ReadQueue(raw, retry_seconds=limits.READ_INDEX_RETRY_SECONDS)
+        self.reads = ReadQueue(raw, next_id=next_id, retry_seconds=limits.READ_INDEX_RETRY_SECONDS)
         self._refusal: type[EtcdError] | None = None
         self.leader = 0
         self.term = 0
         self.leads = False
+        self.ticked_at = loop.time()
+        """When Raft's clock last went on; long ago means that this process stood still."""
+        self._leader_since = float("-inf")
+        self.heartbeat_failures = 0
         self.proposals_failed = 0
         self.leader_changes = 0
         self.slow_applies = 0
@@ -126,15 +155,19 @@ class Node:
     @property
     def proposals_pending(self) -> int:
         """Proposals taken in and not yet applied."""
-        return len(self._waiting) + sum(len(entries) for _, entries in self._in_flight)
+        batches = (*self._parked, *self._in_flight)
+        return len(self._waiting) + sum(len(entries) for _, entries in batches) + len(self._forwarded)
 
     def refuse_all(self, error: type[EtcdError], under_way: type[EtcdError]) -> None:
         """From now on every proposal is refused with `error`; those under way, which may still come to be committed,
         with `under_way`."""
         self._refusal = error
         self._give_up_waiting(error)
+        while self._parked:
+            self._refuse_entries(self._parked.popleft()[1], error)
         while self._in_flight:
             self._refuse_entries(self._in_flight.popleft()[1], under_way)
+        self.proposals_failed += self._forwarded.fail(under_way)
         self.reads.fail(under_way)
 
     # --- linearizable reads ---
@@ -161,6 +194,26 @@ class Node:
         self.reads.add(self._loop.time() + self._request_timeout_seconds, ready)
         self._schedule()
 
+    # --- other members ---
+
+    def receive(self, message: Message) -> None:
+        """Take a message of another member in."""
+        try:
+            self._raw.step(message)
+        except LogLost as error:
+            self._observer.broken(error)
+        except RaftError as error:
+            log.debug("dropped a raft message", error=str(error))
+        except Exception as error:
+            self._observer.broken(error)
+        else:
+            self._schedule()
+
+    def unreachable(self, member: int) -> None:
+        """What was sent to a member was probably lost."""
+        self._raw.report_unreachable(member)
+        self._schedule()
+
     # --- the loop ---
 
     def tick(self) -> None:
@@ -168,18 +221,35 @@ class Node:
         self._guard(self._tick)
 
     def _tick(self) -> None:
+        now = self._loop.time()
+        self._note_late_heartbeat(now)
+        self.ticked_at = now
         self._raw.tick()
-        self._expire(self._loop.time())
+        self._expire(now)
         self.drive()
         if self._persisting is None and self._engine.failed is None and self._engine.has_open_writes:
             # Nothing else is on its way to the disk that could take the applied state along.
             self._write_applied()
 
+    def _note_late_heartbeat(self, now: float) -> None:
+        late = now - self.ticked_at - 2 * self._heartbeat_seconds
+        if self.leads and late > 0:
+            self.heartbeat_failures += 1
+            log.warn(
+                "leader failed to send out heartbeat on time; it is overloaded, or its disk is slow",
+                **{"heartbeat-interval": self._heartbeat_seconds, "exceeded-duration": late},
+            )
+
     def drive(self) -> None:
         """Do all that Raft is ready for. While a disk job runs only reads and messages wait for nothing."""
-        if self._persisting is not None or self._engine.failed is not None:
+        if self._engine.failed is not None:
+            return
+        if self._persisting is not None:
+            self._keep_in_touch()
             return
         raw = self._raw
+        if self._parked and raw.leader and not raw.lead_transferee:
+            self._propose_parked()
         if self._waiting:
             self._propose_waiting()
         if self.reads.wants_confirmation:
@@ -200,9 +270,19 @@ class Node:
             self._take_over(ready)
             self._advance(ready)
 
+    def _keep_in_touch(self) -> None:
+        """Beside a disk job: what waits for no disk. A slow one must cost neither heartbeats nor reads."""
+        if self._waiting and not self._raw.is_leader:
+            self._propose_waiting()
+        if self.reads.wants_confirmation:
+            self.reads.ask(self._loop.time())
+        messages = self._raw.take_messages()
+        if messages:
+            self._observer.send(messages)
+
     def _advance(self, ready: Ready) -> None:
         if ready.messages_after_persist:
-            self._observer.send(ready.messages_after_persist)
+            self._observer.send(_newest_answers(ready.messages_after_persist))
         self._raw.advance(ready)
 
     def _schedule(self) -> None:
@@ -231,13 +311,41 @@ class Node:
         else:
             entries = [Entry((each := waiting.popleft()).data, each) for _ in range(limits.MAX_BATCH_PROPOSALS)]
             self._schedule()
-        try:
-            self._raw.propose(entries)
-        except ProposalDropped:
-            error = NoLeader if not self.leader else TooManyRequests
-            self._refuse_entries(entries, error)
+        self._propose(self._loop.time() + self._request_timeout_seconds, entries)
+
+    def _propose(self, deadline: float, entries: list[Entry]) -> None:
+        raw = self._raw
+        if not raw.leader:
+            self._parked.append((deadline, entries))
             return
-        self._in_flight.append((self._loop.time() + self._request_timeout_seconds, entries))
+        try:
+            if raw.is_leader:
+                raw.propose(entries)
+                self._in_flight.append((deadline, entries))
+            else:
+                self._forward(deadline, entries)
+        except ProposalDropped:
+            if raw.lead_transferee:
+                self._parked.append((deadline, entries))
+            else:
+                self._refuse_entries(entries, TooManyRequests)
+
+    def _forward(self, deadline: float, entries: list[Entry]) -> None:
+        """Send entries to the leader, in messages of a bounded size."""
+        while entries:
+            count = size = 0
+            while count < len(entries) and (not count or size < limits.RAFT_MESSAGE_BYTES):
+                size += len(entries[count].data)
+                count += 1
+            batch, entries = entries[:count], entries[count:]
+            self._raw.propose(batch)
+            self._forwarded.add(deadline, batch)
+
+    def _propose_parked(self) -> None:
+        """There is a leader (again)."""
+        parked, self._parked = self._parked, deque()
+        for deadline, entries in parked:
+            self._propose(deadline, entries)
 
     def _persist(self, ready: Ready) -> bool:
         """Make a Ready durable. True when it already is; False when a disk job has been started or has failed."""
@@ -296,7 +404,7 @@ class Node:
         while queue and spent < limits.MAX_APPLY_SECONDS:
             size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
             elapsed = applier.apply_all([queue.popleft() for _ in range(size)])
-            self._note_answered(applier.counts)
+            self._note_answered()
             if elapsed > self._slow_apply_seconds:
                 self.slow_applies += 1
                 log.warn("apply request took too long", took=elapsed, entries=size)
@@ -313,18 +421,24 @@ class Node:
         self._observer.entries_applied()
         self.reads.serve(applied)
 
-    def _note_answered(self, counts: dict[tuple[str, bool], int]) -> None:
-        """Requests were answered; they are as old as the oldest batch in flight, which they belong to."""
-        if not self._in_flight:
-            return  # replayed at the start: nobody waited
-        seconds = self._loop.time() - self._in_flight[0][0] + self._request_timeout_seconds
-        for key, count in counts.items():
+    def _note_answered(self) -> None:
+        """Requests were answered; they are as old as the oldest batch under way, which they belong to."""
+        deadline = self._in_flight[0][0] if self._in_flight else self._forwarded.oldest_deadline
+        if deadline is None:
+            return  # nobody here waited
+        applier = self._applier
+        seconds = self._loop.time() - deadline + self._request_timeout_seconds
+        shown = {}
+        for key, count in applier.counts.items():
+            own = count - applier.foreign_counts.get(key, 0)
+            if not own:
+                continue
+            shown[key[0]] = own
             histogram = self.request_durations.get(key)
             if histogram is None:
                 histogram = self.request_durations[key] = Histogram(COMMIT_SECONDS)
-            histogram.observe_many(seconds, count)
-        if seconds > self._slow_request_seconds:
-            shown = {kind: count for (kind, _), count in counts.items()}
+            histogram.observe_many(seconds, own)
+        if seconds > self._slow_request_seconds and shown:
             log.warn("request stats", **{"time spent": seconds, "requests": shown})
 
     # --- what goes wrong ---
@@ -340,19 +454,41 @@ class Node:
             leader, leads = ready.soft_state.leader, ready.soft_state.role is Role.LEADER
         if (term, leader, leads) == (self.term, self.leader, self.leads):
             return
+        if term != self.term or not leads:
+            self._give_away_in_flight()
         if leader != self.leader and leader:
             self.leader_changes += 1
+            self._leader_since = self._loop.time()
+            self.reads.ask_again(self._leader_since)
+            if self._parked:
+                self._schedule()
         self.term, self.leader, self.leads = term, leader, leads
         self._observer.leadership_changed(leader, term, is_self=leads)
 
+    def _give_away_in_flight(self) -> None:
+        """This member leads no more: what it appended is the next leader's to keep or to drop."""
+        while self._in_flight:
+            self._forwarded.add(*self._in_flight.popleft())
+
     def _expire(self, now: float) -> None:
         """Give up what has waited longer than the request timeout; it may still be committed later."""
-        in_flight = self._in_flight
-        while in_flight and in_flight[0][0] <= now:
-            self._refuse_entries(in_flight.popleft()[1], Timeout)
+        for batches in (self._in_flight, self._parked):
+            while batches and batches[0][0] <= now:
+                deadline, entries = batches.popleft()
+                self._refuse_entries(entries, lambda deadline=deadline: self._timeout(deadline))  # type: ignore[misc]
+        self.proposals_failed += self._forwarded.expire(now, self._timeout)
         if self._persisting is not None and now - self._persisting_since > self._request_timeout_seconds:
             self._give_up_waiting(Timeout)
-        self.reads.expire(now)
+        self.reads.expire(now, self._timeout)
+
+    def _timeout(self, deadline: float) -> EtcdError:
+        """Why nothing came, by its deadline, of a request that ran into no error: as etcd tells it."""
+        started = deadline - self._request_timeout_seconds
+        if self._leader_since - 2 * self._election_seconds < started < self._leader_since:
+            return TimeoutLeaderFailed()
+        if self.leader and not self._observer.connected_since(started):
+            return TimeoutConnectionLost()
+        return Timeout()
 
     def _give_up_waiting(self, error: type[EtcdError]) -> None:
         waiting, self._waiting = self._waiting, deque()
@@ -360,10 +496,24 @@ class Node:
         for proposal in waiting:
             proposal.refuse(error())
 
-    def _refuse_entries(self, entries: list[Entry], error: type[EtcdError]) -> None:
+    def _refuse_entries(self, entries: list[Entry], error: Callable[[], EtcdError]) -> None:
         applied = self._applier.applied_index
         for entry in entries:
             proposal = entry.proposal
             if proposal is not None and not 0 < entry.index <= applied:
                 self.proposals_failed += 1
                 proposal.refuse(error())  # type: ignore[attr-defined]
+
+
+def _newest_answers(messages: list[Message]) -> list[Message]:
+    """Without acknowledgements that a later one includes: a turn that stored ten messages needs one answer."""
+    if len(messages) == 1:
+        return messages
+    kept: list[Message] = []
+    for message in messages:
+        last = kept[-1] if kept else message
+        both = message.type == last.type == MsgAppResp and (message.to, message.term) == (last.to, last.term)
+        if both and last is not message and not message.reject and not last.reject:
+            kept.pop()
+        kept.append(message)
+    return kept

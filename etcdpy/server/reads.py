@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from etcdpy.errors import Timeout
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,18 +23,23 @@ if TYPE_CHECKING:
 class ReadQueue:
     """Reads between their arrival and the moment the applied state may answer them."""
 
-    def __init__(self, raw: RawNode, *, retry_seconds: float) -> None:
+    def __init__(self, raw: RawNode, *, next_id: Callable[[], int], retry_seconds: float) -> None:
+        """`next_id` gives numbers that no other member asks with: an etcd leader takes equal ones for one question."""
         self._raw = raw
+        self._next_id = next_id
         self._retry_seconds = retry_seconds
         self._arrived: Batch = []
         self._confirming: Batch = []
-        self._context = 0
+        self._contexts: list[bytes] = []
+        """What the reads of `_confirming` were asked with, once for each try: any answer will do for them."""
         self._asked_at = 0.0
         self._confirmed: deque[tuple[int, Batch]] = deque()
         self.failed = 0
+        self.slow = 0
+        """Answers that came for a question already given up or answered."""
 
     def add(self, deadline: float, ready: ReadWaiter) -> None:
-        """`ready(None)` is called when the applied state may answer, `ready(Timeout())` at `deadline` (seconds)."""
+        """`ready(None)` is called when the applied state may answer, `ready(error)` at `deadline` (seconds)."""
         self._arrived.append((deadline, ready))
 
     @property
@@ -47,18 +50,32 @@ class ReadQueue:
     def ask(self, now: float) -> None:
         """Ask the quorum for the index from which on the waiting reads may be answered."""
         assert not self._confirming, "one confirmation at a time"
-        self._context += 1
-        self._asked_at = now
-        if self._raw.read_index(self._context.to_bytes(8, "big")):
+        if self._ask(now):
             self._confirming, self._arrived = self._arrived, []
-        # Otherwise nobody leads: asked again at the next tick.
+        # Otherwise nobody leads: asked again at the next turn.
+
+    def _ask(self, now: float) -> bool:
+        context = self._next_id().to_bytes(8, "big")
+        self._asked_at = now
+        asked = self._raw.read_index(context)
+        if asked:
+            self._contexts.append(context)
+        return asked
+
+    def ask_again(self, now: float) -> None:
+        """The confirmation under way may have been lost, with a message or with a leader: ask once more."""
+        if self._confirming:
+            self._ask(now)
 
     def note(self, states: list[ReadState], applied: int) -> None:
-        """Confirmations arrived. Only the newest counts: an older one that was given up must not answer for it."""
+        """Confirmations arrived. One that was asked for earlier reads must not answer for those that wait now."""
         for state in states:
-            if self._confirming and state.context == self._context.to_bytes(8, "big"):
+            if state.context in self._contexts:
                 self._confirmed.append((state.index, self._confirming))
                 self._confirming = []
+                self._contexts.clear()
+            else:
+                self.slow += 1
         self.serve(applied)
 
     def serve(self, applied: int) -> None:
@@ -68,23 +85,26 @@ class ReadQueue:
             for _, ready in confirmed.popleft()[1]:
                 ready(None)
 
-    def expire(self, now: float) -> None:
-        """Fail what has waited too long; ask again when a confirmation may have been lost (etcd: every 500 ms)."""
+    def expire(self, now: float, error: Callable[[float], EtcdError]) -> None:
+        """Fail what has waited too long, with what `error` says for its deadline; ask again when a confirmation may
+        have been lost (etcd: every 500 ms)."""
         for batch in (self._arrived, self._confirming, *(each for _, each in self._confirmed)):
-            late = [ready for deadline, ready in batch if deadline <= now]
+            late = [each for each in batch if each[0] <= now]
             if late:
                 batch[:] = [each for each in batch if each[0] > now]
                 self.failed += len(late)
-                for ready in late:
-                    ready(Timeout())
-        if self._confirming and now - self._asked_at > self._retry_seconds:
-            self._arrived = self._confirming + self._arrived
-            self._confirming = []
+                for deadline, ready in late:
+                    ready(error(deadline))
+        if not self._confirming:
+            self._contexts.clear()
+        elif now - self._asked_at > self._retry_seconds:
+            self._ask(now)
 
     def fail(self, error: type[EtcdError]) -> None:
         """Fail every read that waits."""
         batches = [self._arrived, self._confirming, *(each for _, each in self._confirmed)]
         self._arrived, self._confirming = [], []
+        self._contexts.clear()
         self._confirmed.clear()
         for batch in batches:
             for _, ready in batch:

@@ -2,179 +2,23 @@
 
 from __future__ import annotations
 
-import random
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
 from etcdpy import limits
-from etcdpy.apply.proposal import Proposal
-from etcdpy.errors import EtcdError, NoLeader, NoSpace, RequestTooLarge, Stopped, Timeout, TooManyRequests
-from etcdpy.raft.node import Config, RawNode
-from etcdpy.raft.types import ConfState, HardState
-from etcdpy.server.node import Node
+from etcdpy.errors import EtcdError, NoSpace, RequestTooLarge, Stopped, Timeout, TooManyRequests
 from etcdpy.storage.errors import StorageError
-from tests.support.raft_network import MemoryLog
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from etcdpy.apply.proposal import Outcome
-    from etcdpy.raft.entry import Entry
-
-
-class Loop:
-    """Callbacks run when the test says so, and time goes by as it says."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.soon: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
-        self.soon.append((callback, arguments))
-
-    def run(self) -> None:
-        while self.soon:
-            callback, arguments = self.soon.pop(0)
-            callback(*arguments)
-
-
-class Job:
-    """What the node asked the disk to do."""
-
-    def __init__(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        self.hard_state = hard_state
-        self.entries = list(entries)
-        self.error: StorageError | None = None
-
-
-class Disk:
-    """An engine whose jobs end when the test says so (`inline`: at once)."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        self.log = log
-        self.inline = True
-        self.jobs: list[tuple[Job, Callable[[Any], None]]] = []
-        self.failed: StorageError | None = None
-        self.has_open_writes = self.should_write_early = False
-        self.error: StorageError | None = None
-        self.applied = 0
-        self.sizes: list[int] = []
-
-    def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> Job:
-        self.sizes.append(len(entries))
-        self.has_open_writes = self.should_write_early = False
-        return Job(hard_state, entries)
-
-    def submit(self, job: Job, on_done: Callable[[Any], None], _loop: Any) -> bool:
-        if self.inline:
-            self._write(job)
-            return True
-        self.jobs.append((job, on_done))
-        return False
-
-    def finish(self) -> None:
-        job, on_done = self.jobs.pop(0)
-        self._write(job)
-        on_done(job)
-
-    def _write(self, job: Job) -> None:
-        if self.error is not None:
-            job.error = self.failed = self.error
-        else:
-            self.log.append(job.hard_state, job.entries)
-
-    def note_hard_state(self, _hard_state: HardState) -> None:
-        pass
-
-    def set_applied(self, index: int, _term: int) -> None:
-        self.applied = index
-
-
-class Applier:
-    """Answers every proposal with its entry's index; one kind is a bug."""
-
-    def __init__(self) -> None:
-        self.applied_index = self.applied_term = 0
-        self.counts: dict[tuple[str, bool], int] = {}
-        self.seconds = 0.0
-
-    def apply_all(self, entries: Sequence[Entry]) -> float:
-        self.counts.clear()
-        for entry in entries:
-            self.applied_index, self.applied_term = entry.index, entry.term
-            proposal = cast("Recorded | None", entry.proposal)
-            if proposal is not None:
-                assert proposal.kind != "bug", "planted"
-                self.counts["put", True] = self.counts.get(("put", True), 0) + 1
-                proposal.answer((entry.index, b""))
-        return self.seconds
-
-
-class Recorded(Proposal):
-    __slots__ = ("outcomes",)
-
-    def __init__(self, kind: str = "put", size: int = 10) -> None:
-        self.kind = kind
-        self.request = None
-        self.data = bytes(size)
-        self.outcomes: list[Any] = []
-
-    def answer(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome[0])
-
-    def refuse(self, error: EtcdError) -> None:
-        self.outcomes.append(type(error))
-
-
-class Observer:
-    def __init__(self) -> None:
-        self.leaders: list[tuple[int, int, bool]] = []
-        self.failures: list[Exception] = []
-        self.bugs: list[Exception] = []
-        self.batches = 0
-
-    def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
-        self.leaders.append((leader, term, is_self))
-
-    def entries_applied(self) -> None:
-        self.batches += 1
-
-    def send(self, messages: Any) -> None:
-        raise AssertionError(messages)
-
-    def broken(self, error: Exception) -> None:
-        self.bugs.append(error)
-
-    def storage_failed(self, error: Exception) -> None:
-        self.failures.append(error)
+from tests.support.nodes import Loop, Recorded, make_node
 
 
 def make(*, elect: bool = True) -> Any:
-    loop, observer, applier = Loop(), Observer(), Applier()
-    log = MemoryLog(ConfState(voters=(1,)))
-    disk = Disk(log)
-    raw = RawNode(Config(id=1, storage=log, random=random.Random(1)))
-    node = Node(
-        cast("Any", loop),
-        raw,
-        cast("Any", disk),
-        cast("Any", applier),
-        observer,
-        max_request_bytes=1000,
-        request_timeout_seconds=7.0,
-        slow_apply_seconds=0.1,
-        slow_request_seconds=0.3,
-    )
+    world = make_node(Loop(), 1, (1,))
     if elect:
-        raw.campaign()
-        node.drive()
-        assert observer.leaders[-1][0] == 1
-    return SimpleNamespace(loop=loop, observer=observer, applier=applier, disk=disk, raw=raw, node=node)
+        world.raw.campaign()
+        world.node.drive()
+        assert world.observer.leaders[-1][0] == 1
+    return world
 
 
 def propose(world: Any, count: int = 1) -> list[Recorded]:
@@ -257,17 +101,31 @@ def test_too_many_unapplied_entries_refuse_more() -> None:
     assert proposal.outcomes == [TooManyRequests]
 
 
-def test_without_a_leader_a_proposal_is_refused_and_a_read_waits_until_its_timeout() -> None:
+def test_without_a_leader_proposals_and_reads_wait_until_their_timeout() -> None:
     world = make(elect=False)
     (proposal,) = propose(world)
     reads: list[Any] = []
     world.node.when_linearizable(reads.append)
     world.loop.run()
-    assert proposal.outcomes == [NoLeader]
-    assert reads == []
+    assert (proposal.outcomes, reads) == ([], [])
+    assert world.node.proposals_pending == 1
     world.loop.now += 7.1
     world.node._expire(world.loop.now)
+    assert proposal.outcomes == [Timeout]
     assert [type(error) for error in reads] == [Timeout]
+
+
+def test_what_waited_for_a_leader_is_proposed_when_there_is_one() -> None:
+    world = make(elect=False)
+    (proposal,) = propose(world)
+    reads: list[Any] = []
+    world.node.when_linearizable(reads.append)
+    world.loop.run()
+    world.raw.campaign()
+    world.node.drive()
+    world.loop.run()
+    assert proposal.outcomes == [2]
+    assert reads == [None]
 
 
 def test_a_leader_alone_reads_at_once() -> None:

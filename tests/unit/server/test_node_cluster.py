@@ -1,0 +1,193 @@
+"""Several nodes: who is answered by whom, whatever happens to leaders in between. Disk and network are played."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from etcdpy.errors import Stopped, Timeout, TimeoutConnectionLost, TimeoutLeaderFailed
+from etcdpy.proto import raft_pb2
+from etcdpy.raft.message import decode_message, encode_message
+from tests.support.nodes import Cluster, Recorded
+
+
+def cluster_led_by(own: int, count: int = 3) -> Cluster:
+    cluster = Cluster(count)
+    cluster.elect(own)
+    return cluster
+
+
+def propose(cluster: Cluster, own: int, count: int = 1) -> list[Recorded]:
+    proposals = [Recorded() for _ in range(count)]
+    for proposal in proposals:
+        cluster.worlds[own].node.propose(proposal)
+    return proposals
+
+
+def test_every_member_answers_what_it_took_in() -> None:
+    cluster = cluster_led_by(1)
+    proposals = [each for own in (1, 2, 3) for each in propose(cluster, own, 5)]
+    cluster.run()
+    indexes = [proposal.outcomes for proposal in proposals]
+    assert sorted(indexes) == [[index] for index in range(2, 17)]
+    assert len({tuple(world.applier.applied) for world in cluster.worlds.values()}) == 1
+    for world in cluster.worlds.values():
+        assert world.node.proposals_pending == 0
+        assert not world.applier.registry
+
+
+def test_a_follower_forwards_while_its_disk_works() -> None:
+    cluster = cluster_led_by(1)
+    follower = cluster.worlds[2]
+    follower.disk.inline = False
+    propose(cluster, 1)
+    cluster.run()
+    assert len(follower.disk.jobs) == 1
+    (forwarded,) = propose(cluster, 2)
+    cluster.run()
+    assert cluster.worlds[1].applier.applied_index == 3
+    assert forwarded.outcomes == []
+    while follower.disk.jobs:
+        follower.disk.finish()
+        cluster.run()
+    assert forwarded.outcomes == [3]
+
+
+def test_one_turn_of_a_follower_is_one_write_and_one_answer() -> None:
+    cluster = cluster_led_by(1)
+    follower = cluster.worlds[2]
+    follower.disk.sizes.clear()
+    leader = cluster.worlds[1]
+    for _ in range(4):
+        propose(cluster, 1)
+        cluster.loop.run()
+    messages = [message for message in leader.observer.sent if message.to == 2]
+    leader.observer.sent = []
+    for message in messages:
+        follower.node.receive(decode_message(b"".join(encode_message(message))))
+    follower.observer.sent = []
+    cluster.loop.run()
+    assert follower.disk.sizes == [4]
+    answers = [message for message in follower.observer.sent if message.type == raft_pb2.MsgAppResp]
+    assert [answer.index for answer in answers] == [5]
+
+
+def test_a_leader_sends_before_its_own_write_and_does_not_wait_for_it_to_keep_in_touch() -> None:
+    cluster = cluster_led_by(1)
+    leader = cluster.worlds[1]
+    leader.disk.inline = False
+    (proposal,) = propose(cluster, 1)
+    cluster.run()
+    assert [cluster.worlds[own].raw.status().last_index for own in (2, 3)] == [2, 2]
+    cluster.lost = lambda _message: True
+    leader.node.tick()
+    assert {message.to for message in leader.observer.sent if message.type == raft_pb2.MsgHeartbeat} == {2, 3}
+    cluster.lost = lambda _message: False
+    assert proposal.outcomes == []
+    cluster.run()
+    leader.disk.finish()
+    leader.disk.inline = True
+    cluster.run()
+    assert proposal.outcomes == [2]
+
+
+def test_what_a_deposed_leader_appended_is_answered_once_when_the_next_one_keeps_it() -> None:
+    cluster = cluster_led_by(1)
+    cluster.lost = lambda message: message.type == raft_pb2.MsgAppResp
+    (kept,) = propose(cluster, 1)
+    cluster.run()
+    assert kept.outcomes == []
+    cluster.lost = lambda _message: False
+    cluster.elect(2)
+    assert kept.outcomes == [2]
+    assert not cluster.worlds[1].applier.registry
+    cluster.tick(8)
+    assert kept.outcomes == [2]
+
+
+def test_what_nobody_kept_is_refused_at_its_deadline() -> None:
+    cluster = cluster_led_by(1)
+    cluster.cut = {1}
+    lost = propose(cluster, 1, 3)
+    cluster.run()
+    cluster.elect(2)
+    (other,) = propose(cluster, 2)
+    cluster.run()
+    cluster.cut = set()
+    cluster.tick(1)
+    assert other.outcomes == [3]
+    assert [proposal.outcomes for proposal in lost] == [[]] * 3
+    cluster.tick(7)
+    assert [proposal.outcomes for proposal in lost] == [[TimeoutLeaderFailed]] * 3
+    assert cluster.worlds[1].node.proposals_failed == 3
+
+
+def test_a_forwarded_proposal_that_got_lost_is_refused_at_its_deadline() -> None:
+    cluster = cluster_led_by(1)
+    cluster.lost = lambda message: message.type == raft_pb2.MsgProp
+    (lost,) = propose(cluster, 2)
+    cluster.worlds[3].observer.connected = False
+    (cut_off,) = propose(cluster, 3)
+    cluster.tick(6.8)
+    assert lost.outcomes == []
+    cluster.tick(0.4)
+    assert lost.outcomes == [Timeout]
+    assert cut_off.outcomes == [TimeoutConnectionLost]
+
+
+def test_proposals_wait_for_an_election() -> None:
+    cluster = Cluster()
+    proposals = [each for own in (1, 2, 3) for each in propose(cluster, own, 2)]
+    cluster.run()
+    assert all(proposal.outcomes == [] for proposal in proposals)
+    cluster.elect(3)
+    cluster.run()
+    assert sorted(proposal.outcomes for proposal in proposals) == [[index] for index in range(2, 8)]
+
+
+@pytest.mark.parametrize("own", [1, 2])
+def test_a_linearizable_read_asks_the_quorum(own: int) -> None:
+    cluster = cluster_led_by(1)
+    reads: list[Any] = []
+    assert not cluster.worlds[own].node.reads_are_current
+    cluster.worlds[own].node.when_linearizable(reads.append)
+    cluster.run()
+    assert reads == [None]
+    cluster.cut = {own}
+    cluster.worlds[own].node.when_linearizable(reads.append)
+    cluster.tick(7.2)
+    assert len(reads) == 2
+    assert isinstance(reads[1], Timeout)
+
+
+def test_a_read_whose_leader_fell_silent_is_answered_by_the_next() -> None:
+    cluster = cluster_led_by(1)
+    reads: list[Any] = []
+    cluster.cut = {1}
+    cluster.worlds[2].node.when_linearizable(reads.append)
+    cluster.run()
+    assert reads == []
+    cluster.elect(3)
+    cluster.run()
+    assert reads == [None]
+
+
+def test_the_end_refuses_what_is_forwarded() -> None:
+    cluster = cluster_led_by(1)
+    cluster.cut = {2}
+    (forwarded,) = propose(cluster, 2)
+    cluster.loop.run()
+    cluster.worlds[2].node.refuse_all(Stopped, under_way=Stopped)
+    assert forwarded.outcomes == [Stopped]
+
+
+def test_a_late_heartbeat_of_a_leader_is_counted() -> None:
+    cluster = cluster_led_by(1)
+    cluster.tick(0.5)
+    leader = cluster.worlds[1].node
+    assert leader.heartbeat_failures == 0
+    cluster.loop.now += 0.3
+    cluster.tick(0.1)
+    assert leader.heartbeat_failures == 1
+    assert cluster.worlds[2].node.heartbeat_failures == 0
