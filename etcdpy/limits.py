@@ -341,6 +341,12 @@ RESIDENT_MAPPED_BYTES: Final = 64 << 20
 TRIM_SLICE_BYTES: Final = 64 << 20
 """Mappings whose pages are given back in one go; about 3 ms of the loop."""
 
+NEW_STATE_BATCH_BYTES: Final = 4 << 20
+"""Bytes of a received state that are written in one trip: less would be many trips, more only memory."""
+
+NEW_STATE_BATCH_RECORDS: Final = 16_384
+"""The same by records."""
+
 SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: Final = 5_000
 """--snapshot-catchup-entries: entries kept behind for members that lag. etcd's default."""
 

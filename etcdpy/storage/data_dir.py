@@ -7,6 +7,8 @@
         CREATING           only while the directory is being made
         log/               LevelDB: the raft log (with --wal-dir: <wal-dir>/log)
         state/             LevelDB: the applied state
+        state.next/        LevelDB: a received state that is about to take its place
+        tmp-*              what is being made; removed at start
 
 Nothing but regular files and directories is put there, so a copy of an idle member's directory is a backup.
 """
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION: Final = 1
 FORMAT_LINE: Final = f"etcdpy data {FORMAT_VERSION}"
 PRIVATE_MODE: Final = 0o700
+TEMPORARY_PREFIX: Final = "tmp-"
 
 logger = logging.getLogger("etcdpy.storage")
 
@@ -54,6 +57,7 @@ class DataDir:
         self.member = path / "member"
         self.log_path = (wal_dir / "log") if wal_dir is not None else self.member / "log"
         self.state_path = self.member / "state"
+        self.next_state_path = self.member / "state.next"
         self._format_path = self.member / "FORMAT"
         self._creating_path = self.member / "CREATING"
         self._lock: int | None = None
@@ -131,6 +135,28 @@ class DataDir:
         except OSError as error:
             raise DataDirError(f"cannot create the data directory {self.path}: {error.strerror}") from error
         self.clear_creation_mark()
+
+    def temporary(self, kind: str) -> Path:
+        """A name that nobody has, for something that does not survive a restart."""
+        return self.member / f"{TEMPORARY_PREFIX}{kind}-{os.urandom(4).hex()}"
+
+    def put_next_state_in_place(self) -> None:
+        """The received state becomes the state, whose own place is free by now. Raises OSError."""
+        self.next_state_path.rename(self.state_path)
+        sync_directory(self.member)
+
+    def remove_leftovers(self) -> None:
+        """Give back the disk space of what was being made when the process ended."""
+        for path in sorted(self.member.glob(f"{TEMPORARY_PREFIX}*")):
+            logger.info("removing what an earlier run left", extra={"fields": {"path": str(path)}})
+            try:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            except OSError as error:
+                fields = {"path": str(path), "error": str(error)}
+                logger.warning("cannot remove what an earlier run left", extra={"fields": fields})
 
     def clear_creation_mark(self) -> None:
         """The directory is complete; FORMAT says so too, hence no sync."""

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from etcdpy.storage.job import DiskJob
 
-    Finish = Callable[[DiskJob], None]
+class Job(Protocol):
+    """One trip to the disk. Keeps what went wrong to itself."""
+
+    def run(self) -> None:
+        """Never raises."""
+        ...
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class DiskThread:
     """Runs jobs in the order they came, and reports each on the loop."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[DiskJob, Finish, AbstractEventLoop] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Any, Callable[[Any], None], AbstractEventLoop] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.queued = 0
         """Jobs handed over and not reported yet. Belongs to the loop."""
 
-    def submit(self, job: DiskJob, finish: Finish, loop: AbstractEventLoop) -> None:
+    def submit(self, job: AnyJob, finish: Callable[[AnyJob], None], loop: AbstractEventLoop) -> None:
         """Run `job` on the thread, then `finish(job)` on the loop."""
         if self._thread is None:
             # Not a daemon: the interpreter must not end between a write and its report.
@@ -48,6 +55,6 @@ class DiskThread:
                 loop.call_soon_threadsafe(self._report, job, finish)
             del item, job, finish, loop
 
-    def _report(self, job: DiskJob, finish: Finish) -> None:
+    def _report(self, job: AnyJob, finish: Callable[[AnyJob], None]) -> None:
         self.queued -= 1
         finish(job)

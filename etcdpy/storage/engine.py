@@ -14,25 +14,21 @@ What is applied goes into `engine.state` and travels with the next job, in one a
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-from typing import TYPE_CHECKING, Any, Final
+import sys
+from typing import TYPE_CHECKING, Final
 
 from etcdpy import limits
-from etcdpy.backend import META_BUCKET
 from etcdpy.histogram import COMMIT_SECONDS, Histogram
-from etcdpy.raft.types import HardState
-from etcdpy.storage import leveldb, mapped, raft_log, recovery
+from etcdpy.storage import leveldb, mapped, raft_log
 from etcdpy.storage.chain import BatchChain
 from etcdpy.storage.data_dir import DataDir
 from etcdpy.storage.defragment import Defragmentation
 from etcdpy.storage.disk_thread import DiskThread
-from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
+from etcdpy.storage.frozen_view import FrozenView
 from etcdpy.storage.job import DiskJob
-from etcdpy.storage.raft_log import RaftLog
-from etcdpy.storage.recovery import Action
-from etcdpy.storage.state import StateBackend
+from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY
+from etcdpy.storage.new_state import Installation, NewState
+from etcdpy.storage.opening import open_databases
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -40,41 +36,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdpy.raft.entry import Entry
-    from etcdpy.raft.types import ConfState
-    from etcdpy.storage.leveldb import Database
-
-APPLIED_KEY: Final = META_BUCKET + b"applied"
-"""Index and term of the last applied entry, 8 bytes each."""
-CONF_STATE_KEY: Final = META_BUCKET + b"conf_state"
-"""raftpb.ConfState as of the applied index."""
-IDENTITY_KEY: Final = META_BUCKET + b"identity"
-"""The same random bytes as in the log: the two belong together."""
-CHAIN_PREFIX: Final = META_BUCKET + b"batch/"
+    from etcdpy.raft.types import ConfState, HardState
+    from etcdpy.storage.errors import StorageError
+    from etcdpy.storage.opening import Opened
 
 _AVERAGE_WEIGHT: Final = 0.2
 """Of the newest sync in the moving average."""
 
-logger = logging.getLogger("etcdpy.storage")
+
+class LogHold:
+    """Keeps the log from being truncated; see Engine.hold_log."""
+
+    __slots__ = ("_holds",)
+
+    def __init__(self, holds: dict[LogHold, int]) -> None:
+        self._holds = holds
+
+    def release(self) -> None:
+        """Let it be truncated. Again is no error."""
+        self._holds.pop(self, None)
 
 
 class Engine:
     """See the module. All methods belong to the loop's thread."""
 
-    def __init__(
-        self,
-        directory: DataDir,
-        log: RaftLog,
-        state: StateBackend,
-        databases: tuple[Database, Database],
-        chain: BatchChain,
-    ) -> None:
-        self.log = log
-        self.state = state
-        self.is_new = False
+    def __init__(self, directory: DataDir, opened: Opened) -> None:
+        self.log = opened.log
+        self.state = opened.state
+        self.is_new = opened.is_new
         """Nothing was ever written: the server must bootstrap or join."""
-        self.applied_index = 0
+        self.applied_index, self.applied_term = opened.applied
         """As in the newest job; see set_applied."""
-        self.applied_term = 0
         self.failed: StorageError | None = None
         """Set once a write failed; nothing is written after that."""
         self.sync_durations = Histogram(COMMIT_SECONDS)
@@ -84,16 +76,20 @@ class Engine:
         self.snapshot_count = limits.SNAPSHOT_COUNT_DEFAULT
         self.catchup_entries = limits.SNAPSHOT_CATCHUP_ENTRIES_DEFAULT
         self.fsync = True
+        self.lowest_match: Callable[[], int] = lambda: sys.maxsize
+        """The last entry that each member which takes entries at present has; asked before the log is truncated."""
         self.inline_sync_seconds = limits.INLINE_SYNC_SECONDS
         """While the moving average of syncs is below this, lone small jobs run on the loop."""
         self._directory = directory
-        self._log_database, self._state_database = databases
-        self._chain = chain
+        self._log_database = opened.log_database
+        self._state_database = opened.state_database
+        self._chain = opened.chain
         self._thread = DiskThread()
-        self._applied_written = 0
         self._average_sync_seconds = 0.0
         self._truncation_mark = 0
         self._truncate_to = 0
+        self._holds: dict[LogHold, int] = {}
+        self._installation: Installation | None = None
         self._state_sync_running = False
         self._defragmentation: Defragmentation | None = None
         self._disk_bytes = 0
@@ -120,7 +116,7 @@ class Engine:
         directory = DataDir(path, wal_dir)
         directory.lock()
         try:
-            engine = cls._open_locked(directory)
+            engine = cls(directory, open_databases(directory))
         except BaseException:
             directory.unlock()
             raise
@@ -131,73 +127,13 @@ class Engine:
         engine.refresh_sizes()
         return engine
 
-    @classmethod
-    def _open_locked(cls, directory: DataDir) -> Engine:
-        layout = directory.look()
-        case = recovery.decide(recovery.LAYOUT_CASES, layout)
-        message = case.message(directory.path, **recovery.facts(layout))
-        if case.action is Action.REFUSE:
-            raise DataDirError(message)
-        if case.action is Action.CREATE:
-            if layout.creating:
-                logger.warning("data directory made anew", extra={"fields": {"reason": message}})
-            _create(directory)
-        elif layout.creating:
-            directory.clear_creation_mark()
-        log_database = leveldb.open_database(directory.log_path, leveldb.LOG_OPTIONS, create=False)
-        opened = [log_database]
-        try:
-            return cls._recover(directory, log_database, opened)
-        except leveldb.LevelError as error:
-            for database in opened:
-                database.close()
-            raise leveldb.translate(directory.member, error) from error
-        except BaseException:
-            for database in opened:
-                database.close()
-            raise
-
-    @classmethod
-    def _recover(cls, directory: DataDir, log_database: Database, opened: list[Database]) -> Engine:
-        log_chain = BatchChain.load(log_database, raft_log.CHAIN_PREFIX, directory.log_path)
-        found = recovery.read_log(log_database, directory.log_path)
-        log = RaftLog(log_database, directory.log_path, log_chain)
-        log.restore(found.start, found.runs, min(found.first_stored - 1, found.start[0]))
-        state_missing = not directory.state_path.exists()
-        state_database = None
-        if not state_missing:
-            state_database = leveldb.open_database(directory.state_path, leveldb.STATE_OPTIONS, create=False)
-            opened.append(state_database)
-        content = _compare(directory, log, found, state_database)
-        case = recovery.decide(recovery.CONTENT_CASES, content)
-        message = case.message(directory.member, **recovery.facts(content))
-        if case.action is Action.REFUSE:
-            raise DamagedError(message)
-        if state_database is None:
-            logger.warning("rebuilding the applied state", extra={"fields": {"reason": message}})
-            _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, found.identity)
-            state_database = leveldb.open_database(directory.state_path, leveldb.STATE_OPTIONS, create=False)
-            opened.append(state_database)
-        chain = BatchChain.load(state_database, CHAIN_PREFIX, directory.state_path)
-        state = StateBackend(state_database, directory.state_path)
-        engine = cls(directory, log, state, (log_database, state_database), chain)
-        engine.applied_index = engine._applied_written = content.applied_index
-        engine.applied_term = content.applied_term
-        stored = state.get(CONF_STATE_KEY)
-        log.hard_state = found.hard_state or HardState()
-        log.conf_state = found.bootstrap
-        if stored is not None:
-            log.conf_state = recovery.parse_record(
-                directory.state_path, CONF_STATE_KEY, stored, recovery.parse_conf_state
-            )
-        engine.is_new = found.hard_state is None
-        return engine
-
     def close(self) -> None:
         """Write what is open (unless writing failed), wait for the disk, let everything go."""
         if self._defragmentation is not None:
             self._defragmentation.cancel()
         self._thread.stop()
+        if self._installation is not None:
+            self._installed(self._installation)
         if self.failed is None and self.state.has_open_writes:
             job = self.take_job(None, ())
             job.run()
@@ -229,6 +165,7 @@ class Engine:
         assert index >= self.applied_index
         self.applied_index = index
         self.applied_term = term
+        self.log.applied = index, term
 
     def set_conf_state(self, conf_state: ConfState) -> None:
         """The group changed with an entry that is being applied; call before set_applied of that entry."""
@@ -256,25 +193,28 @@ class Engine:
         large = (
             state.open_writes >= limits.STATE_BATCH_RECORDS_EARLY or state.open_bytes >= limits.STATE_BATCH_BYTES_EARLY
         )
-        return large and self.failed is None and self._thread.queued < limits.STATE_JOBS_QUEUED_MAX
+        free = self.failed is None and self._installation is None
+        return large and free and self._thread.queued < limits.STATE_JOBS_QUEUED_MAX
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> DiskJob:
         """Close what is open into a job. Raises StorageError when an earlier job failed. Hot road."""
         if self.failed is not None:
             raise self.failed
+        assert self._installation is None, "the state is being replaced"
         job = DiskJob(self._directory.log_path, self._directory.state_path, self.sync_durations, self.commit_durations)
         state = self.state
         worthwhile = state.open_writes >= limits.STATE_BATCH_RECORDS or state.open_bytes >= limits.STATE_BATCH_BYTES
         if worthwhile or (not entries and state.has_open_writes):
             self._add_state(job)
-        truncating = self._truncate_to > self.log.start_index or self.log.has_truncated
+        truncate_to = min(self._truncate_to, *self._holds.values()) if self._holds else self._truncate_to
+        truncating = truncate_to > self.log.start_index or self.log.has_truncated
         if hard_state is not None:
             self.log.hard_state = hard_state
         if hard_state is not None or entries or truncating:
             batch = self._log_database.write_batch(sync=must_sync and self.fsync)
             size = self.log.append(batch, entries)
             if truncating:
-                self._add_truncation(batch)
+                self._add_truncation(batch, truncate_to)
             self.log.extend_chain(batch, size)
             job.log_batch = batch
             job.entry_count = len(entries)
@@ -289,18 +229,29 @@ class Engine:
         self._chain.extend(batch, size)
         job.data_bytes += size
         job.state_batch = batch
-        self._applied_written = self.applied_index
         due = self.applied_index - self._truncation_mark > self.snapshot_count
         if due and not self._state_sync_running:
             job.sync_state = self.fsync
-            job.truncate_to = max(self.applied_index - self.catchup_entries, 0)
+            job.truncate_to = self._truncation_point()
             self._truncation_mark = self.applied_index
             self._state_sync_running = True
 
-    def _add_truncation(self, batch: leveldb.Batch) -> None:
-        if self._truncate_to > self.log.start_index:
-            self.log.truncate(batch, self._truncate_to)
+    def _add_truncation(self, batch: leveldb.Batch, truncate_to: int) -> None:
+        if truncate_to > self.log.start_index:
+            self.log.truncate(batch, truncate_to)
         self.log.delete_truncated(batch, limits.LOG_TRUNCATE_ENTRIES_PER_JOB)
+
+    def _truncation_point(self) -> int:
+        """Up to where the log may go: entries stay for members that lag, and one round longer for one that would need
+        a snapshot although it takes entries right now."""
+        point = max(self.applied_index - self.catchup_entries, 0)
+        return min(point, max(self.lowest_match(), point - self.snapshot_count, 0))
+
+    def hold_log(self, index: int) -> LogHold:
+        """Keep every entry after `index` until the hold is released: somebody gets the state as of `index` first."""
+        hold = LogHold(self._holds)
+        self._holds[hold] = index
+        return hold
 
     def submit(self, job: DiskJob, on_done: Callable[[DiskJob], None], loop: AbstractEventLoop) -> bool:
         """Run a job. True: it ran here and now, look at job.error. False: on_done(job) comes on `loop`.
@@ -333,6 +284,78 @@ class Engine:
             self._state_sync_running = False
         if job.must_sync:
             self._average_sync_seconds += _AVERAGE_WEIGHT * (job.sync_seconds - self._average_sync_seconds)
+
+    # --- snapshots ---
+
+    def frozen_view(self) -> FrozenView:
+        """The applied state as it is now. Not to be called while entries are being applied."""
+        applied = self.applied_index, self.applied_term
+        overlay = self.state.overlay()
+        return FrozenView(self._state_database, self._directory.state_path, overlay, applied, self.log.conf_state)
+
+    def temporary_path(self, kind: str) -> Path:
+        """A name in the data directory for a file that no restart keeps."""
+        return self._directory.temporary(kind)
+
+    def new_state(self) -> NewState:
+        """An empty state beside this one, to be filled and installed or discarded. Raises StorageError."""
+        return NewState(self._directory.temporary("state"))
+
+    def install(
+        self,
+        new_state: NewState,
+        hard_state: HardState,
+        on_done: Callable[[Installation], None],
+        loop: AbstractEventLoop,
+    ) -> Installation:
+        """Put a finished state in place of this one, for good or not at all, after the jobs that were submitted.
+
+        Until `on_done(installation)` comes on `loop`, reads see the old state, no job may be taken, and nobody may
+        hold a frozen view or an open scan. After it `state` is the new one, and the log starts after its index.
+        """
+        assert new_state.conf_state is not None, "not finished"
+        assert self._installation is None, "one at a time"
+        if self.failed is not None:
+            raise self.failed
+        self.log.hard_state = hard_state
+        batch = self._log_database.write_batch(sync=self.fsync)
+        self.log.start_anew(batch, new_state.index, new_state.term, new_state.identity)
+        self.log.extend_chain(batch, 0)
+        self._installation = Installation(
+            self._directory, new_state, batch, self._state_database, self._defragmentation
+        )
+
+        def finish(finished: Installation) -> None:
+            self._installed(finished)
+            on_done(finished)
+
+        self._thread.submit(self._installation, finish, loop)
+        return self._installation
+
+    @property
+    def installing(self) -> bool:
+        """Whether a state is being put in place: no job may be taken."""
+        return self._installation is not None
+
+    def _installed(self, installation: Installation) -> None:
+        if self._installation is not installation:
+            return  # closed meanwhile
+        self._installation = None
+        if installation.error is not None:
+            self.failed = self.failed or installation.error
+            return
+        new_state = installation.new_state
+        assert new_state.conf_state is not None
+        self._state_database = installation.database
+        self.state.replace(installation.database)
+        self._chain = BatchChain(CHAIN_PREFIX, 1, 1)
+        self.log.conf_state = new_state.conf_state
+        self.applied_index = self._truncation_mark = new_state.index
+        self.applied_term = new_state.term
+        self.log.applied = new_state.index, new_state.term
+        self._truncate_to = 0
+        self._state_sync_running = False
+        self.refresh_sizes()
 
     # --- sizes and memory ---
 
@@ -387,56 +410,3 @@ class Engine:
     def defragmenting(self) -> bool:
         """Whether a defragmentation runs."""
         return self._defragmentation is not None
-
-
-def _create(directory: DataDir) -> None:
-    """Make both databases with a common identity; the directory counts once FORMAT is there."""
-    directory.begin_creation()
-    identity = os.urandom(16)
-    _create_database(directory.log_path, leveldb.LOG_OPTIONS, raft_log.IDENTITY_KEY, identity)
-    _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, identity)
-    directory.finish_creation()
-
-
-def _create_database(path: Path, options: dict[str, Any], identity_key: bytes, identity: bytes) -> None:
-    """Make a database under another name first, so that one of this name always has its identity."""
-    making = path.with_name(path.name + ".new")
-    try:
-        shutil.rmtree(making, ignore_errors=True)
-        database = leveldb.open_database(making, options, create=True)
-        try:
-            database.put(identity_key, identity, sync=True)
-        finally:
-            database.close()
-        leveldb.sync_directory(making)
-        making.rename(path)
-        leveldb.sync_directory(path.parent)
-    except leveldb.LevelError as error:
-        raise leveldb.translate(making, error) from error
-    except OSError as error:
-        raise DataDirError(f"cannot create {path}: {error.strerror}") from error
-
-
-def _compare(directory: DataDir, log: RaftLog, found: recovery.LogContent, state: Database | None) -> recovery.Content:
-    """The facts that the second table is about."""
-    applied_index = applied_term = 0
-    identity = found.identity
-    if state is not None:
-        identity = state.get(IDENTITY_KEY, verify_checksums=True) or b""
-        record = state.get(APPLIED_KEY, verify_checksums=True)
-        if record is not None:
-            applied_index, applied_term = recovery.parse_record(
-                directory.state_path, APPLIED_KEY, record, raft_log.unpack_pair
-            )
-    known = log.start_index <= applied_index <= log.last_index()
-    return recovery.Content(
-        state_missing=state is None,
-        identity_matches=identity == found.identity and bool(identity),
-        start_index=log.start_index,
-        last_index=found.last_index,
-        hard_state_missing=found.hard_state is None and found.last_index > 0,
-        commit_index=found.hard_state.commit if found.hard_state is not None else 0,
-        applied_index=applied_index,
-        applied_term=applied_term,
-        log_term_at_applied=log.term(applied_index) if known else None,
-    )

@@ -10,6 +10,7 @@ Facts about LevelDB that the rooms above rely on (checked with strace and by dam
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import plyvel
@@ -18,6 +19,7 @@ from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.tables import check_footers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LevelError: Final = plyvel.Error
@@ -91,6 +93,17 @@ def translate(path: Path, error: plyvel.Error) -> StorageError:
     if isinstance(error, plyvel.CorruptionError):
         return DamagedError(f"{path}: {describe(error)}; {REPLACE}")
     return StorageError(f"{path}: {describe(error)}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what LevelDB or the system says about `path` as a StorageError."""
+    try:
+        yield
+    except LevelError as error:
+        raise translate(path, error) from error
+    except OSError as error:
+        raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def sync_directory(path: Path) -> None:

@@ -18,6 +18,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from etcdpy import limits
+from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, decode_entry, encode_entries
 from etcdpy.raft.errors import LogCompacted, LogUnavailable
 from etcdpy.raft.types import ConfState, HardState
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from etcdpy.proto import raft_pb2
     from etcdpy.storage.chain import BatchChain
     from etcdpy.storage.leveldb import Batch, Database
 
@@ -81,10 +81,14 @@ class RaftLog:
         """As it will be in the next batch."""
         self.conf_state = ConfState()
         """The group as of the applied index; the engine keeps it up to date."""
+        self.applied = 0, 0
+        """Index and term of the last applied entry, likewise."""
         self.start_index = 0
         """The last truncated entry; 0 when the log is complete from its first entry on."""
         self._last = 0
+        # Truncated entries that still have a record: those in (_deleted_to, _delete_end].
         self._deleted_to = 0
+        self._delete_end = 0
         # Runs of equal terms: terms[i] holds from first_of_term[i] on. The first run starts at start_index, so that the
         # term of the point of truncation is known.
         self._first_of_term: list[int] = [0]
@@ -93,11 +97,13 @@ class RaftLog:
         """Wire forms of the newest entries, up to _last."""
         self._recent_bytes = 0
 
-    def restore(self, start: tuple[int, int], entries: Sequence[tuple[int, int]], deleted_to: int) -> None:
-        """Take over what recovery found: the point of truncation and the (index, term) where each run of terms begins,
-        the last one doubling as end: see recovery.read_log."""
+    def restore(self, start: tuple[int, int], entries: Sequence[tuple[int, int]], leftover: tuple[int, int]) -> None:
+        """Take over what recovery found: the point of truncation, the (index, term) where each run of terms begins,
+        the last one doubling as end, and the first and last truncated entry on disk: see recovery.read_log."""
         self.start_index, start_term = start
-        self._deleted_to = deleted_to
+        first, last = leftover
+        self._deleted_to = first - 1 if first else self.start_index
+        self._delete_end = last if first else self.start_index
         self._first_of_term, self._terms = [self.start_index], [start_term]
         self._last = self.start_index
         for index, term in entries:
@@ -135,8 +141,10 @@ class RaftLog:
         return self._read(lo, hi, max_bytes)
 
     def snapshot(self) -> raft_pb2.Snapshot:
-        """See LogStorage. Sending the applied state to another member is not built yet."""
-        raise LogUnavailable("snapshots of the applied state are not supported by this version")
+        """See LogStorage: of the applied state as it is now. The state itself is engine.frozen_view's."""
+        index, term = self.applied
+        metadata = raft_pb2.SnapshotMetadata(conf_state=self.conf_state.to_proto(), index=index, term=term)
+        return raft_pb2.Snapshot(metadata=metadata)
 
     def _check(self, lo: int, hi: int) -> None:
         if lo < self.start_index:
@@ -235,21 +243,37 @@ class RaftLog:
         del self._first_of_term[:keep]
         del self._terms[:keep]
         self._first_of_term[0] = index
-        self.start_index = index
+        self.start_index = self._delete_end = index
+
+    def start_anew(self, batch: Batch, index: int, term: int, identity: bytes) -> None:
+        """Put into `batch` that the log goes on after entry `index` of `term`, which no entry of it led to, beside the
+        state of that identity. Entries up to `index` go by delete_truncated; later ones would count, so they go now."""
+        for stale in range(max(index, self.start_index) + 1, self._last + 1):
+            batch.delete(_INDEX(stale))
+        batch.put(START_KEY, _PAIR.pack(index, term))
+        batch.put(HARD_STATE_KEY, _TRIPLE.pack(*self.hard_state))
+        batch.put(IDENTITY_KEY, identity)
+        self._first_of_term, self._terms = [index], [term]
+        self._delete_end = min(self._last, index)
+        self._recent, self._recent_bytes = [], 0
+        self.start_index = self._last = index
 
     def delete_truncated(self, batch: Batch, count: int) -> int:
         """Put at most `count` deletions of truncated entries into `batch`; returns how many."""
         first = self._deleted_to + 1
-        last = min(self.start_index, self._deleted_to + count)
+        last = min(self._delete_end, self._deleted_to + count)
         for index in range(first, last + 1):
             batch.delete(_INDEX(index))
         self._deleted_to = max(last, self._deleted_to)
+        if self._deleted_to == self._delete_end:
+            # After a new start there may be a long way without records from here to the start.
+            self._deleted_to = self._delete_end = self.start_index
         return last - first + 1
 
     @property
     def has_truncated(self) -> bool:
         """Whether truncated entries still wait to be deleted."""
-        return self._deleted_to < self.start_index
+        return self._deleted_to < self._delete_end
 
     def extend_chain(self, batch: Batch, data_bytes: int) -> None:
         """Number the batch; see BatchChain."""

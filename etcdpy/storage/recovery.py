@@ -33,6 +33,9 @@ class Action(Enum):
     CREATE = "make a new member"
     OPEN = "open; entries after the applied index are applied again"
     REBUILD_STATE = "make an empty state and apply the whole log to it"
+    IGNORE = "go on with `member/state`"
+    FINISH_INSTALL = "put it in the place of `member/state`, and go on"
+    DROP = "go on with `member/state`; remove it once all is found whole"
     REFUSE = "refuse to start"
 
 
@@ -102,6 +105,34 @@ LAYOUT_CASES: Final[tuple[Case[data_dir.Layout], ...]] = (
     Case("present", lambda _found: True, Action.OPEN, "is there"),
 )
 """Decided by names alone. The lock comes before: a directory in use is refused without a look inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What is known of a state that came from another member."""
+
+    present: bool
+    """There is a `member/state.next`: it was durable before it got that name."""
+    identity_matches: bool
+    """It opens, and the log says that it belongs to it."""
+
+
+RECEIVED_CASES: Final[tuple[Case[Received], ...]] = (
+    Case("nothing received", lambda found: not found.present, Action.IGNORE, "is not there"),
+    Case(
+        "install committed",
+        lambda found: found.identity_matches,
+        Action.FINISH_INSTALL,
+        "the raft log was started anew for it, and then the process ended",
+    ),
+    Case(
+        "install not committed",
+        lambda _found: True,
+        Action.DROP,
+        "the raft log does not know it: the process ended before it was installed",
+    ),
+)
+"""Comes before the last table, which then speaks of the state that this one chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +236,8 @@ class LogContent:
     runs: list[tuple[int, int]]
     """(index, term) of the first entry of each term, and of the last entry."""
     last_index: int
-    first_stored: int
-    """The lowest index with a record; truncated entries may not be deleted yet."""
+    leftover: tuple[int, int]
+    """The lowest and the highest truncated entry that still has a record; (0, 0) for none."""
     hard_state: HardState | None
     bootstrap: ConfState
     identity: bytes
@@ -221,23 +252,25 @@ def read_log(database: Database, path: Path) -> LogContent:
         start = _record(database, path, raft_log.START_KEY, raft_log.unpack_pair) or (0, 0)
         hard_state = _record(database, path, raft_log.HARD_STATE_KEY, raft_log.unpack_hard_state)
         bootstrap = _record(database, path, raft_log.BOOTSTRAP_KEY, parse_conf_state)
-        runs, last_index, first_stored = _read_entries(database, path, start)
+        runs, last_index, leftover = _read_entries(database, path, start)
         identity = database.get(raft_log.IDENTITY_KEY, verify_checksums=True) or b""
     except LevelError as error:
         raise DamagedError(f"{path}: {describe(error)}; {REPLACE}") from error
-    return LogContent(start, runs, last_index, first_stored, hard_state, bootstrap or ConfState(), identity)
+    return LogContent(start, runs, last_index, leftover, hard_state, bootstrap or ConfState(), identity)
 
 
-def _read_entries(database: Database, path: Path, start: tuple[int, int]) -> tuple[list[tuple[int, int]], int, int]:
+def _read_entries(
+    database: Database, path: Path, start: tuple[int, int]
+) -> tuple[list[tuple[int, int]], int, tuple[int, int]]:
     start_index, term = start
     expected = start_index + 1
-    first_stored = 0
+    leftover = 0, 0
     runs: list[tuple[int, int]] = []
     with database.iterator(stop=raft_log.FIRST_META_KEY, verify_checksums=True) as records:
         for key, value in records:
             index = int.from_bytes(key, "big")
-            first_stored = first_stored or index
             if index <= start_index:
+                leftover = leftover[0] or index, index
                 continue
             if index != expected or len(key) != 8:
                 raise DamagedError(f"{path}: entry {expected} is missing although entry {index} is there; {REPLACE}")
@@ -257,7 +290,7 @@ def _read_entries(database: Database, path: Path, start: tuple[int, int]) -> tup
     last_index = expected - 1
     if last_index > start_index:
         runs.append((last_index, term))
-    return runs, last_index, first_stored or expected
+    return runs, last_index, leftover
 
 
 def _record(database: Database, path: Path, key: bytes, parse: Callable[[bytes], T]) -> T | None:

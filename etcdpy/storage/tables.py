@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from etcdpy.storage import manifest
 from etcdpy.storage.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 FOOTER_BYTES: Final = 48
 MAGIC: Final = (0xDB4775248B80FB57).to_bytes(8, "little")
 _BLOCK_TRAILER_BYTES: Final = 5
-_VARINT_BYTES_MAX: Final = 10
 
 
 def check_footers(path: Path, mend: str) -> None:
-    """Check every table of the database in `path`. Raises DamagedError naming the file. 20 us a table."""
+    """Check every table of the database in `path`. Raises DamagedError naming the file. 20 us a table.
+
+    A table that the manifest does not know was being written when the process was killed: LevelDB deletes it unread.
+    """
+    known = manifest.live_tables(path)
     for name in sorted(os.listdir(path)):
-        if name.endswith((".ldb", ".sst")):
+        stem, _, ending = name.partition(".")
+        if ending in ("ldb", "sst") and (known is None or int(stem) in known):
             fault = _fault(path / name)
             if fault is not None:
                 raise DamagedError(f"{path / name}: {fault}; {mend}")
@@ -43,20 +48,9 @@ def _fault(file_path: Path) -> str | None:
         return "the table's end is damaged or cut"
     position, numbers = 0, []
     for _ in range(4):
-        number, position = _varint(footer, position)
+        number, position = manifest.read_varint(footer, position)
         numbers.append(number)
     for offset, length in (numbers[:2], numbers[2:]):
         if offset + length + _BLOCK_TRAILER_BYTES > size - FOOTER_BYTES:
             return "the table's footer points outside the table"
     return None
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number and where the next one starts; one that does not end in time is too large for any file."""
-    number = 0
-    for offset in range(_VARINT_BYTES_MAX):
-        byte = data[position + offset]
-        number |= (byte & 0x7F) << 7 * offset
-        if byte < 0x80:
-            return number, position + offset + 1
-    return 1 << 64, position

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdpy.storage.job import DiskJob
+    from etcdpy.storage.new_state import Installation, NewState
 
 
 def value(index: int, size: int = 40) -> bytes:
@@ -74,3 +75,33 @@ def check_prefix(engine: Engine, *, size: int = 40) -> tuple[int, int]:
 def copy_dir(source: Path, target: Path) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("LOCK"))
     return target
+
+
+def fill(new_state: NewState, index: int, *, size: int = 40, term: int = 1) -> NewState:
+    """What write_batch would have made of entries 1 to `index`, come from another member."""
+    for number in range(1, index + 1):
+        new_state.put(state_key(number), value(number, size))
+        if new_state.should_flush:
+            new_state.flush()()
+    new_state.finish(index, term, ConfState((1, 2)))()
+    return new_state
+
+
+def begin_install(engine: Engine, index: int, *, size: int = 40, term: int = 1) -> Installation:
+    """An installation that has not run, as long as the engine has no thread."""
+    new_state = fill(engine.new_state(), index, size=size, term=term)
+    installation: list[Installation] = []
+    engine._thread.submit = lambda job, _finish, _loop: installation.append(job)  # type: ignore[method-assign,assignment,arg-type]
+    engine.install(new_state, HardState(term, 0, index), lambda _done: None, None)  # type: ignore[arg-type]
+    return installation[0]
+
+
+def install(engine: Engine, index: int, *, size: int = 40, term: int = 1) -> Installation:
+    """Receive and install, on this thread."""
+    installation = begin_install(engine, index, size=size, term=term)
+    installation.run()
+    engine._installed(installation)
+    if installation.error is not None:
+        raise installation.error
+    installation.clean_up()
+    return installation

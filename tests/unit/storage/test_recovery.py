@@ -14,8 +14,9 @@ from etcdpy import limits
 from etcdpy.raft.entry import Entry, encode_entries
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage import raft_log, recovery
-from etcdpy.storage.engine import APPLIED_KEY, IDENTITY_KEY, Engine
+from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
+from etcdpy.storage.meta import APPLIED_KEY, IDENTITY_KEY
 from tests.support.storage import check_prefix, flush, new_engine, run, write_batch
 
 PAGE = Path(__file__).parents[3] / "docs" / "design" / "recovery.md"
@@ -87,7 +88,7 @@ def opens(data: Path, applied: int, last: int) -> None:
 # --- the tables ---
 
 
-@pytest.mark.parametrize("cases", [recovery.LAYOUT_CASES, recovery.CONTENT_CASES])
+@pytest.mark.parametrize("cases", [recovery.LAYOUT_CASES, recovery.RECEIVED_CASES, recovery.CONTENT_CASES])
 def test_the_page_shows_the_tables(cases: tuple[recovery.Case[object], ...]) -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     named = [line.split("|")[1].strip() for line in rows]

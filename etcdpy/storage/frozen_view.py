@@ -1,0 +1,57 @@
+"""The applied state as it is at one moment, for as long as somebody needs it, while writes go on.
+
+A LevelDB snapshot costs nothing to take; what is not in LevelDB yet is copied beside it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from etcdpy.storage.leveldb import LevelError, translate
+from etcdpy.storage.state import scan_under
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from etcdpy.raft.types import ConfState
+    from etcdpy.storage.leveldb import Database
+    from etcdpy.storage.state import Overlay
+
+
+class FrozenView:
+    """The readable half of etcdpy.backend.Backend. Must be closed: LevelDB keeps what it shows until then."""
+
+    __slots__ = ("_keys", "_overlay", "_path", "_snapshot", "applied_index", "applied_term", "conf_state")
+
+    def __init__(
+        self, database: Database, path: Path, overlay: Overlay, applied: tuple[int, int], conf_state: ConfState
+    ) -> None:
+        self._snapshot = database.snapshot()
+        self._path = path
+        self._overlay = overlay
+        self._keys = sorted(overlay)
+        self.applied_index, self.applied_term = applied
+        self.conf_state = conf_state
+
+    def get(self, key: bytes) -> bytes | None:
+        """See Backend.get."""
+        if key in self._overlay:
+            return self._overlay[key]
+        try:
+            return self._snapshot.get(key, verify_checksums=True)  # type: ignore[no-any-return]
+        except LevelError as error:
+            raise translate(self._path, error) from error
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """See Backend.scan."""
+        keys = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
+        newer = [(key, self._overlay[key]) for key in keys]
+        if reverse:
+            newer.reverse()
+        return scan_under(self._snapshot, self._path, newer, start, end, reverse=reverse)
+
+    def close(self) -> None:
+        """Let go of it; scans that are under way end with an error."""
+        self._snapshot.close()

@@ -1,0 +1,100 @@
+"""Which tables belong to a LevelDB database: its manifest, read without opening it.
+
+    CURRENT      the manifest's name
+    MANIFEST-n   blocks of 32 KiB of records: checksum (4), length (2), kind (1), payload; a record never crosses a
+                 block, so long ones are cut into first, middle and last pieces
+    a record     tagged fields of a change: comparator, numbers, compaction pointers, tables deleted and added
+
+Format: LevelDB's doc/log_format.md and doc/impl.md. Checksums are left to LevelDB, which verifies them a moment later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BLOCK_BYTES: Final = 32 * 1024
+_HEADER_BYTES: Final = 7
+_FULL, _FIRST, _LAST = 1, 2, 4
+_VARINT_BYTES_MAX: Final = 10
+
+_COMPARATOR, _COMPACT_POINTER, _DELETED, _ADDED = 1, 5, 6, 7
+_NUMBERS: Final = (2, 3, 4, 9)
+"""Log number, next file number, last sequence, previous log number."""
+
+
+def live_tables(path: Path) -> set[int] | None:
+    """Numbers of the tables of the database in `path`; None when its manifest cannot be read."""
+    try:
+        name = (path / "CURRENT").read_text("ascii").strip()
+        live: set[int] = set()
+        for record in _records((path / name).read_bytes()):
+            _apply(record, live)
+    except (OSError, ValueError, IndexError):
+        return None
+    return live
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    parts: list[bytes] = []
+    position = 0
+    while position + _HEADER_BYTES <= len(content):
+        left = BLOCK_BYTES - position % BLOCK_BYTES
+        if left < _HEADER_BYTES:
+            position += left
+            continue
+        length = int.from_bytes(content[position + 4 : position + 6], "little")
+        kind = content[position + 6]
+        position += _HEADER_BYTES
+        parts.append(content[position : position + length])
+        position += length
+        if kind in (_FULL, _FIRST):
+            del parts[:-1]
+        if kind in (_FULL, _LAST):
+            yield b"".join(parts)
+            parts.clear()
+
+
+def _apply(record: bytes, live: set[int]) -> None:
+    """Follow one change. Raises ValueError or IndexError when it is none."""
+    position = 0
+    while position < len(record):
+        tag, position = read_varint(record, position)
+        if tag in _NUMBERS:
+            _, position = read_varint(record, position)
+        elif tag == _COMPARATOR:
+            position = _skip(record, position)
+        elif tag == _COMPACT_POINTER:
+            _, position = read_varint(record, position)
+            position = _skip(record, position)
+        elif tag == _DELETED:
+            _, position = read_varint(record, position)
+            number, position = read_varint(record, position)
+            live.discard(number)
+        elif tag == _ADDED:
+            _, position = read_varint(record, position)
+            number, position = read_varint(record, position)
+            live.add(number)
+            _, position = read_varint(record, position)
+            position = _skip(record, _skip(record, position))
+        else:
+            raise ValueError(f"unknown field {tag}")
+
+
+def _skip(record: bytes, position: int) -> int:
+    length, position = read_varint(record, position)
+    return position + length
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """A number and where the next one starts; one that does not end in time is too large for any file."""
+    number = 0
+    for offset in range(_VARINT_BYTES_MAX):
+        byte = data[position + offset]
+        number |= (byte & 0x7F) << 7 * offset
+        if byte < 0x80:
+            return number, position + offset + 1
+    return 1 << 64, position

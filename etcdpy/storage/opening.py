@@ -1,0 +1,195 @@
+"""From a data directory that is locked to open databases: what the tables of recovery.py say, carried out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etcdpy.raft.types import HardState
+from etcdpy.storage import leveldb, raft_log, recovery
+from etcdpy.storage.chain import BatchChain
+from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
+from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY, IDENTITY_KEY
+from etcdpy.storage.raft_log import RaftLog
+from etcdpy.storage.recovery import Action
+from etcdpy.storage.state import StateBackend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etcdpy.storage.data_dir import DataDir
+    from etcdpy.storage.leveldb import Database
+
+logger = logging.getLogger("etcdpy.storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A member's databases, found whole."""
+
+    log: RaftLog
+    state: StateBackend
+    log_database: Database
+    state_database: Database
+    chain: BatchChain
+    """Of the state."""
+    applied: tuple[int, int]
+    """Index and term."""
+    is_new: bool
+
+
+def open_databases(directory: DataDir) -> Opened:
+    """Raises DataDirError, DamagedError or StorageError; then nothing was changed and nothing is open."""
+    layout = directory.look()
+    case = recovery.decide(recovery.LAYOUT_CASES, layout)
+    message = case.message(directory.path, **recovery.facts(layout))
+    if case.action is Action.REFUSE:
+        raise DataDirError(message)
+    if case.action is Action.CREATE:
+        if layout.creating:
+            logger.warning("data directory made anew", extra={"fields": {"reason": message}})
+        _create(directory)
+    elif layout.creating:
+        directory.clear_creation_mark()
+    with ExitStack() as opened, leveldb.translated(directory.member):
+        found = _recover(directory, opened)
+        opened.pop_all()
+    directory.remove_leftovers()
+    return found
+
+
+def _open(opened: ExitStack, path: Path, options: dict[str, Any]) -> Database:
+    database = leveldb.open_database(path, options, create=False)
+    opened.callback(database.close)
+    return database
+
+
+def _recover(directory: DataDir, opened: ExitStack) -> Opened:
+    log_database = _open(opened, directory.log_path, leveldb.LOG_OPTIONS)
+    log_chain = BatchChain.load(log_database, raft_log.CHAIN_PREFIX, directory.log_path)
+    found = recovery.read_log(log_database, directory.log_path)
+    log = RaftLog(log_database, directory.log_path, log_chain)
+    log.restore(found.start, found.runs, found.leftover)
+    state_path = directory.state_path
+    received = _look_at_received(directory, found.identity)
+    if received.action is Action.FINISH_INSTALL:
+        state_path = directory.next_state_path
+    state_database = _open(opened, state_path, leveldb.STATE_OPTIONS) if state_path.exists() else None
+    content = _compare(state_path, log, found, state_database)
+    case = recovery.decide(recovery.CONTENT_CASES, content)
+    message = case.message(directory.member, **recovery.facts(content))
+    if case.action is Action.REFUSE:
+        raise DamagedError(message)
+    if state_database is None:
+        logger.warning("rebuilding the applied state", extra={"fields": {"reason": message}})
+        _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, found.identity)
+    _carry_out(received, directory, state_database)
+    if state_database is None or received.action is Action.FINISH_INSTALL:
+        state_database = _open(opened, directory.state_path, leveldb.STATE_OPTIONS)
+    chain = BatchChain.load(state_database, CHAIN_PREFIX, directory.state_path)
+    state = StateBackend(state_database, directory.state_path)
+    stored = state.get(CONF_STATE_KEY)
+    log.hard_state = found.hard_state or HardState()
+    log.conf_state = found.bootstrap
+    if stored is not None:
+        log.conf_state = recovery.parse_record(directory.state_path, CONF_STATE_KEY, stored, recovery.parse_conf_state)
+    log.applied = content.applied_index, content.applied_term
+    return Opened(log, state, log_database, state_database, chain, log.applied, found.hard_state is None)
+
+
+# --- a received state ---
+
+
+def _look_at_received(directory: DataDir, log_identity: bytes) -> recovery.Case[recovery.Received]:
+    """What table RECEIVED_CASES says to do with member/state.next."""
+    path = directory.next_state_path
+    identity = b""
+    if path.exists():
+        try:
+            identity = _read_identity(path)
+        except StorageError as error:
+            logger.warning("cannot read a received state", extra={"fields": {"error": str(error)}})
+    received = recovery.Received(path.exists(), bool(identity) and identity == log_identity)
+    return recovery.decide(recovery.RECEIVED_CASES, received)
+
+
+def _read_identity(path: Path) -> bytes:
+    database = leveldb.open_database(path, leveldb.STATE_OPTIONS, create=False)
+    try:
+        with leveldb.translated(path):
+            return database.get(IDENTITY_KEY, verify_checksums=True) or b""
+    finally:
+        database.close()
+
+
+def _carry_out(received: recovery.Case[recovery.Received], directory: DataDir, state: Database | None) -> None:
+    """Everything else was found whole: put the received state in place, or make it a leftover."""
+    if received.action is Action.IGNORE:
+        return
+    logger.warning("found a received state", extra={"fields": {"reason": received.message(directory.next_state_path)}})
+    if received.action is Action.DROP:
+        directory.next_state_path.rename(directory.temporary("dropped-state"))
+        return
+    assert state is not None
+    state.close()
+    if directory.state_path.exists():
+        directory.state_path.rename(directory.temporary("retired-state"))
+    directory.put_next_state_in_place()
+
+
+# --- making ---
+
+
+def _create(directory: DataDir) -> None:
+    """Make both databases with a common identity; the directory counts once FORMAT is there."""
+    directory.begin_creation()
+    identity = os.urandom(16)
+    _create_database(directory.log_path, leveldb.LOG_OPTIONS, raft_log.IDENTITY_KEY, identity)
+    _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, identity)
+    directory.finish_creation()
+
+
+def _create_database(path: Path, options: dict[str, Any], identity_key: bytes, identity: bytes) -> None:
+    """Make a database under another name first, so that one of this name always has its identity."""
+    making = path.with_name(path.name + ".new")
+    try:
+        shutil.rmtree(making, ignore_errors=True)
+        database = leveldb.open_database(making, options, create=True)
+        try:
+            database.put(identity_key, identity, sync=True)
+        finally:
+            database.close()
+        leveldb.sync_directory(making)
+        making.rename(path)
+        leveldb.sync_directory(path.parent)
+    except leveldb.LevelError as error:
+        raise leveldb.translate(making, error) from error
+    except OSError as error:
+        raise DataDirError(f"cannot create {path}: {error.strerror}") from error
+
+
+def _compare(path: Path, log: RaftLog, found: recovery.LogContent, state: Database | None) -> recovery.Content:
+    """The facts that the last table is about; `path` is where `state` is."""
+    applied_index = applied_term = 0
+    identity = found.identity
+    if state is not None:
+        identity = state.get(IDENTITY_KEY, verify_checksums=True) or b""
+        record = state.get(APPLIED_KEY, verify_checksums=True)
+        if record is not None:
+            applied_index, applied_term = recovery.parse_record(path, APPLIED_KEY, record, raft_log.unpack_pair)
+    known = log.start_index <= applied_index <= log.last_index()
+    return recovery.Content(
+        state_missing=state is None,
+        identity_matches=identity == found.identity and bool(identity),
+        start_index=log.start_index,
+        last_index=found.last_index,
+        hard_state_missing=found.hard_state is None and found.last_index > 0,
+        commit_index=found.hard_state.commit if found.hard_state is not None else 0,
+        applied_index=applied_index,
+        applied_term=applied_term,
+        log_term_at_applied=log.term(applied_index) if known else None,
+    )

@@ -1,0 +1,348 @@
+"""A state that comes from another member: built beside, put in place or not at all, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from etcdpy import limits
+from etcdpy.raft.entry import Entry
+from etcdpy.raft.types import ConfState, HardState
+from etcdpy.storage.engine import Engine
+from etcdpy.storage.errors import DamagedError, StorageError
+from etcdpy.storage.meta import IDENTITY_KEY
+from tests.support.storage import (
+    apply_to,
+    begin_install,
+    check_prefix,
+    copy_dir,
+    fill,
+    flush,
+    install,
+    new_engine,
+    run,
+    state_key,
+    value,
+    write_batch,
+)
+from tests.unit.storage.test_recovery import edit, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from etcdpy.storage.new_state import Installation
+
+
+@pytest.fixture(autouse=True)
+def _state_goes_with_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests follow single records to the disk."""
+    monkeypatch.setattr(limits, "STATE_BATCH_RECORDS", 1)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = new_engine(tmp_path / "data")
+    yield engine
+    engine.close()
+
+
+def names(path: Path) -> set[str]:
+    return {file.name for file in (path / "member").iterdir()} - {"LOCK"}
+
+
+WHOLE = {"FORMAT", "log", "state"}
+
+
+def opens(path: Path, applied: int, last: int) -> None:
+    """Opens as that, leaves nothing beside it, and goes on from there."""
+    engine = Engine.open(path)
+    try:
+        assert check_prefix(engine) == (applied, last)
+        assert names(path) == WHOLE
+        if applied < last:
+            apply_to(engine, last)
+        write_batch(engine, 2, term=9)
+    finally:
+        engine.close()
+    again = Engine.open(path)
+    assert again.log.last_index() == last + 2
+    again.close()
+
+
+# --- views ---
+
+
+def test_a_view_stays_as_it_was(engine: Engine) -> None:
+    write_batch(engine, 5)
+    flush(engine)
+    write_batch(engine, 5)
+    engine.state.delete(state_key(3))
+    view = engine.frozen_view()
+    before = list(engine.state.scan(b"r", b"s"))
+    assert len(before) == 9
+    write_batch(engine, 5)
+    engine.state.put(state_key(1), b"new")
+    flush(engine)
+    assert list(view.scan(b"r", b"s")) == before
+    assert list(view.scan(b"r", b"s", reverse=True)) == before[::-1]
+    assert list(view.scan(state_key(2), state_key(7))) == before[1:5]
+    assert [view.get(state_key(index)) for index in (1, 3, 10, 11)] == [value(1), None, value(10), None]
+    assert (view.applied_index, view.applied_term, view.conf_state) == (10, 1, ConfState((1,)))
+    view.close()
+
+
+def test_the_logs_snapshot_is_of_what_is_applied(engine: Engine) -> None:
+    write_batch(engine, 5)
+    write_batch(engine, 5, apply=False)
+    metadata = engine.log.snapshot().metadata
+    assert (metadata.index, metadata.term, list(metadata.conf_state.voters)) == (5, 1, [1])
+
+
+# --- installing ---
+
+
+@pytest.mark.parametrize(("before", "index"), [(0, 50), (10, 50), (60, 50)])
+def test_the_new_state_is_all_there_is(tmp_path: Path, before: int, index: int) -> None:
+    """For a member that has nothing, that lags, and whose log went another way."""
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    if before:
+        write_batch(engine, before, apply=False)
+        apply_to(engine, min(before, 5))
+    install(engine, index, term=3)
+    for _ in range(2):
+        assert check_prefix(engine) == (index, index)
+        assert (engine.log.first_index(), engine.log.term(index)) == (index + 1, 3)
+        assert engine.log.initial_state() == (HardState(3, 0, index), ConfState((1, 2)))
+        assert engine.applied_term == 3
+        assert names(path) == WHOLE
+        engine.close()
+        engine = Engine.open(path)
+    write_batch(engine, 5, term=3)
+    flush(engine)
+    stored = list(engine._log_database.iterator(stop=b"meta/", include_value=False))
+    assert stored == [number.to_bytes(8, "big") for number in range(index + 1, index + 6)]
+    engine.close()
+    opens(path, index + 5, index + 5)
+
+
+def test_a_far_ahead_snapshot_leaves_no_long_walk_of_deletions(engine: Engine) -> None:
+    write_batch(engine, 30)
+    new_state = engine.new_state()
+    new_state.finish(10_000_000, 2, ConfState((1,)))()
+    install_job = begin_install_of(engine, new_state)
+    install_job.run()
+    engine._installed(install_job)
+    engine._truncate_to = 0
+    run(engine, engine.take_job(None, ()))
+    assert not engine.log.has_truncated
+    assert engine.log.start_index == 10_000_000
+
+
+def begin_install_of(engine: Engine, new_state: object) -> Installation:
+    jobs: list[Installation] = []
+    engine._thread.submit = lambda job, _finish, _loop: jobs.append(job)  # type: ignore[method-assign,assignment,arg-type]
+    engine.install(new_state, HardState(2, 0, 0), lambda _done: None, None)  # type: ignore[arg-type]
+    return jobs[0]
+
+
+def test_reads_see_the_old_state_until_the_new_one_is_there(tmp_path: Path) -> None:
+    async def play() -> None:
+        engine = new_engine(tmp_path / "data")
+        write_batch(engine, 10)
+        new_state = fill(engine.new_state(), 40)
+        done: asyncio.Future[Installation] = asyncio.get_running_loop().create_future()
+        engine.install(new_state, HardState(1, 0, 40), done.set_result, asyncio.get_running_loop())
+        assert engine.installing
+        assert not engine.should_write_early
+        assert check_prefix_of_state(engine) == 10
+        (await asyncio.wait_for(done, 10)).clean_up()
+        assert not engine.installing
+        assert check_prefix(engine) == (40, 40)
+        assert engine.state_bytes == engine.refresh_sizes() > 0
+        engine.close()
+
+    asyncio.run(play())
+
+
+def check_prefix_of_state(engine: Engine) -> int:
+    return len(list(engine.state.scan(b"r", b"s")))
+
+
+def test_closing_while_it_is_put_in_place(tmp_path: Path) -> None:
+    async def play() -> None:
+        engine = new_engine(tmp_path / "data")
+        write_batch(engine, 10)
+        new_state = fill(engine.new_state(), 40)
+        engine.install(new_state, HardState(1, 0, 40), lambda _done: None, asyncio.get_running_loop())
+        engine.close()
+        opens(tmp_path / "data", 40, 40)
+
+    asyncio.run(play())
+
+
+def test_a_discarded_state_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
+    write_batch(engine, 10)
+    new_state = fill(engine.new_state(), 40)
+    assert len(list(new_state.backend.scan(b"r", b"s"))) == 40
+    assert len(names(tmp_path / "data")) == 4
+    new_state.discard()
+    assert names(tmp_path / "data") == WHOLE
+    assert check_prefix(engine) == (10, 10)
+
+
+def test_large_states_go_in_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "NEW_STATE_BATCH_RECORDS", 7)
+    install(engine, 100)
+    assert check_prefix(engine) == (100, 100)
+
+
+# --- crashes ---
+
+
+@pytest.mark.parametrize("before", [0, 10, 60])
+def test_a_crash_after_any_step(tmp_path: Path, before: int) -> None:
+    """Before the log's batch all is as if nothing had come; from it on the new state counts, even if the process ended
+    again and again on the way there."""
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    if before:
+        write_batch(engine, before, apply=False)
+        apply_to(engine, min(before, 5))
+        flush(engine)
+    installation = begin_install(engine, 50, term=2)
+    copies = [copy_dir(path, tmp_path / "0")]
+    for number, step in enumerate(installation.steps(), start=1):
+        step()
+        copies.append(copy_dir(path, tmp_path / str(number)))
+    engine._installed(installation)
+    engine.close()
+    opens(path, 50, 50)
+    for number, copy in enumerate(copies):
+        if number < 2:
+            opens(copy, min(before, 5), before)
+        else:
+            opens(copy, 50, 50)
+
+
+def test_a_crash_while_a_start_finishes_the_install(tmp_path: Path) -> None:
+    path = after_steps(tmp_path, 2)
+    (path / "member" / "state").rename(path / "member" / "tmp-retired-state-1")
+    opens(path, 50, 50)
+
+
+def after_steps(tmp_path: Path, count: int, before: int = 10) -> Path:
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    write_batch(engine, before)
+    flush(engine)
+    for number, step in enumerate(begin_install(engine, 50, term=2).steps()):
+        if number == count:
+            break
+        step()
+    copy = copy_dir(path, tmp_path / "copy")
+    engine._installation = None
+    engine.close()
+    return copy
+
+
+def test_what_a_refused_start_found_is_left_alone(tmp_path: Path) -> None:
+    path = after_steps(tmp_path, 2)
+    edit(path / "member" / "state.next", {b"mapplied": b"?"})
+    found = names(path)
+    refused(path, DamagedError, "mapplied", "state.next")
+    assert names(path) == found
+
+
+def test_an_unreadable_state_that_was_not_installed_does_no_harm(tmp_path: Path) -> None:
+    path = after_steps(tmp_path, 1)
+    (path / "member" / "state.next" / "CURRENT").unlink()
+    opens(path, 10, 10)
+
+
+def test_an_installed_state_that_was_lost_is_not_replaced_by_the_old_one(tmp_path: Path) -> None:
+    path = after_steps(tmp_path, 2)
+    shutil.rmtree(path / "member" / "state.next")
+    refused(path, DamagedError, "not made together")
+
+
+def test_another_members_state_is_no_part_of_this_one(tmp_path: Path) -> None:
+    path = after_steps(tmp_path, 2)
+    edit(path / "member" / "state.next", {IDENTITY_KEY: b"x" * 16})
+    refused(path, DamagedError, "not made together")
+
+
+def test_leftovers_are_removed_at_start_and_not_before_it_is_sure(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    write_batch(engine, 10)
+    fill(engine.new_state(), 20).close()
+    engine.temporary_path("snapshot").write_bytes(b"x")
+    engine.close()
+    assert len(names(path)) == 5
+    (path / "member" / "FORMAT").rename(path / "FORMAT")
+    with pytest.raises(StorageError):
+        Engine.open(path)
+    (path / "FORMAT").rename(path / "member" / "FORMAT")
+    assert len(names(path)) == 5
+    opens(path, 10, 10)
+
+
+@pytest.mark.parametrize("step", ["_set_beside", "_commit", "_retire", "_put_in_place"])
+def test_a_disk_that_says_no_ends_the_member(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    write_batch(engine, 10)
+    flush(engine)
+    installation = begin_install(engine, 50)
+
+    def fails() -> None:
+        raise StorageError("no space left")
+
+    setattr(installation, step, fails)
+    installation.run()
+    engine._installed(installation)
+    assert engine.failed is installation.error
+    with pytest.raises(StorageError, match="no space"):
+        engine.take_job(None, [Entry(b"", None, 1, 11)])
+    engine.close()
+    opens(path, *((10, 10) if step in ("_set_beside", "_commit") else (50, 50)))
+
+
+# --- what is kept of the log ---
+
+
+def test_a_hold_keeps_what_comes_after_a_snapshot(tmp_path: Path) -> None:
+    engine = new_engine(tmp_path / "data", snapshot_count=20, catchup_entries=5)
+    write_batch(engine, 10)
+    first, second = engine.hold_log(10), engine.hold_log(12)
+    for _ in range(10):
+        write_batch(engine, 10)
+    assert engine.log.first_index() == 11
+    first.release()
+    first.release()
+    write_batch(engine, 1)
+    assert engine.log.first_index() == 13
+    second.release()
+    for _ in range(3):
+        write_batch(engine, 1)
+    assert engine.log.first_index() > 13
+    engine.close()
+
+
+def test_a_member_that_takes_entries_is_waited_for_one_round(tmp_path: Path) -> None:
+    engine = new_engine(tmp_path / "data", snapshot_count=20, catchup_entries=5)
+    engine.lowest_match = lambda: 7
+    firsts = set()
+    for _ in range(13):
+        write_batch(engine, 3)
+        firsts.add(engine.log.first_index())
+    assert firsts == {1, 8}
+    for _ in range(20):
+        write_batch(engine, 3)
+    assert engine.log.first_index() > 8, "not for ever"
+    engine.close()
