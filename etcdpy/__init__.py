@@ -13,5 +13,3 @@ VERSION: Final = "3.7.3"
 """The etcd release whose protocols are spoken, as clients and operators see it."""
 
 API_VERSION: Final = "3.7"
-STORAGE_VERSION: Final = "3.7.0"
-CLUSTER_VERSION: Final = "3.7.0"

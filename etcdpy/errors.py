@@ -498,3 +498,17 @@ class DeadlineExceeded(EtcdError):
 
     code = Code.DEADLINE_EXCEEDED
     message = "etcdserver: context deadline exceeded"
+
+
+class LeaderTransferTimeout(EtcdError):
+    """Quirk kept: travels as Unknown, since etcd's server has no code for it."""
+
+    code = Code.UNKNOWN
+    message = "etcdserver: request timed out, leader transfer took too long"
+
+
+class UnknownMethod(EtcdError):
+    """`etcdserver: unknown method`, for an action that a request's enum does not name."""
+
+    code = Code.UNKNOWN
+    message = "etcdserver: unknown method"

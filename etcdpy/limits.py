@@ -443,3 +443,11 @@ DISK_PROBE_SECONDS: Final = 1.0
 
 DISK_PROBE_BYTES: Final = 16 * 1024 * 1024
 """What must be writable before such a member goes on: room for the log and for LevelDB's tables."""
+
+# --- membership ---
+
+CONF_CHANGE_RETRY_SECONDS: Final = 0.01
+"""How often a change of members is offered to raft again while another one is under way; that one takes one sync."""
+
+VERSION_CHECK_SECONDS: Final = 4.0
+"""How often the leader compares the cluster's version with its members'. etcd's period."""

@@ -1,4 +1,4 @@
-"""etcdserverpb.Cluster: who the members are."""
+"""etcdserverpb.Cluster: who the members are, and changing that."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from etcdpy.api.checks import parse
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from google.protobuf.message import Message
 
     from etcdpy.api.header import HeaderSource
+    from etcdpy.api.reconfigure import Reconfiguration
     from etcdpy.errors import EtcdError
+    from etcdpy.membership.member import Member
     from etcdpy.membership.members import Membership
     from etcdpy.transport.calls import Call
 
@@ -34,12 +38,15 @@ class LinearizableReads(Protocol):
 
 
 class ClusterService:
-    """Answers from the applied membership."""
+    """Thin: shapes requests and answers. No header of this service shows a revision."""
 
-    def __init__(self, membership: Membership, reads: LinearizableReads, header: HeaderSource) -> None:
+    def __init__(
+        self, membership: Membership, reads: LinearizableReads, header: HeaderSource, reconfiguration: Reconfiguration
+    ) -> None:
         self._membership = membership
         self._reads = reads
         self._header = header
+        self._reconfiguration = reconfiguration
 
     def member_list(self, call: Call, body: bytes) -> None:
         """Cluster.MemberList. A linearizable one first confirms that this member is not cut off."""
@@ -49,10 +56,40 @@ class ClusterService:
             if error is not None:
                 call.fail(error)
                 return
-            members = [member.to_proto() for member in self._membership.members]
-            call.finish(self._header.embed(0) + rpc_pb2.MemberListResponse(members=members).SerializeToString())
+            self._finish(call, rpc_pb2.MemberListResponse(members=_wire(self._membership.members)))
 
         if request.linearizable:
             self._reads.when_linearizable(answer)
         else:
             answer(None)
+
+    async def member_add(self, call: Call, body: bytes) -> None:
+        """Cluster.MemberAdd."""
+        request = parse(rpc_pb2.MemberAddRequest, body)
+        added, members = await self._reconfiguration.add(request.peerURLs, as_learner=request.isLearner)
+        self._finish(call, rpc_pb2.MemberAddResponse(member=added.to_proto(), members=_wire(members)))
+
+    async def member_remove(self, call: Call, body: bytes) -> None:
+        """Cluster.MemberRemove."""
+        request = parse(rpc_pb2.MemberRemoveRequest, body)
+        members = await self._reconfiguration.remove(request.ID)
+        self._finish(call, rpc_pb2.MemberRemoveResponse(members=_wire(members)))
+
+    async def member_update(self, call: Call, body: bytes) -> None:
+        """Cluster.MemberUpdate."""
+        request = parse(rpc_pb2.MemberUpdateRequest, body)
+        members = await self._reconfiguration.update(request.ID, request.peerURLs)
+        self._finish(call, rpc_pb2.MemberUpdateResponse(members=_wire(members)))
+
+    async def member_promote(self, call: Call, body: bytes) -> None:
+        """Cluster.MemberPromote."""
+        request = parse(rpc_pb2.MemberPromoteRequest, body)
+        members = await self._reconfiguration.promote(request.ID)
+        self._finish(call, rpc_pb2.MemberPromoteResponse(members=_wire(members)))
+
+    def _finish(self, call: Call, response: Message) -> None:
+        call.finish(self._header.embed(0) + response.SerializeToString())
+
+
+def _wire(members: Iterable[Member]) -> list[rpc_pb2.Member]:
+    return [member.to_proto() for member in members]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from etcdpy import STORAGE_VERSION, VERSION
+from etcdpy import VERSION
 from etcdpy.api.checks import parse
 from etcdpy.api.proposals import Waiting
 from etcdpy.errors import NoLeader
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from etcdpy.api.header import HeaderSource
     from etcdpy.api.proposals import Proposer
+    from etcdpy.api.reconfigure import Reconfiguration
+    from etcdpy.membership.versions import DowngradeInfo
     from etcdpy.transport.calls import Call
 
 
@@ -56,6 +58,16 @@ class MemberState(Protocol):
         """The store's current revision."""
         ...
 
+    @property
+    def storage_version(self) -> str:
+        """The version whose members could read what is stored; empty before the cluster has one."""
+        ...
+
+    @property
+    def downgrade(self) -> DowngradeInfo:
+        """Whether the cluster is being downgraded, and where to."""
+        ...
+
     def active_alarms(self) -> list[rpc_pb2.AlarmMember]:
         """Every alarm of every member."""
         ...
@@ -84,12 +96,20 @@ class MaintenanceService:
     """Thin: shapes requests and answers."""
 
     def __init__(
-        self, state: MemberState, upkeep: Upkeep, proposer: Proposer, header: HeaderSource, *, quota_bytes: int
+        self,
+        state: MemberState,
+        upkeep: Upkeep,
+        proposer: Proposer,
+        header: HeaderSource,
+        reconfiguration: Reconfiguration,
+        *,
+        quota_bytes: int,
     ) -> None:
         self._state = state
         self._upkeep = upkeep
         self._proposer = proposer
         self._header = header
+        self._reconfiguration = reconfiguration
         self._quota_bytes = quota_bytes
 
     def status(self, call: Call, body: bytes) -> None:
@@ -109,9 +129,9 @@ class MaintenanceService:
             errors=errors,
             dbSizeInUse=state.db_size_in_use_bytes,
             isLearner=state.is_learner,
-            storageVersion=STORAGE_VERSION,
+            storageVersion=state.storage_version,
             dbSizeQuota=self._quota_bytes,
-            downgradeInfo=rpc_pb2.DowngradeInfo(),
+            downgradeInfo=rpc_pb2.DowngradeInfo(enabled=state.downgrade.enabled, targetVersion=state.downgrade.target),
         )
         call.finish(self._header.embed(state.revision) + response.SerializeToString())
 
@@ -119,6 +139,19 @@ class MaintenanceService:
         """Maintenance.Alarm. Even reading goes through the log, as on etcd, so that every member answers alike."""
         request = parse(rpc_pb2.AlarmRequest, body)
         self._proposer.propose(Waiting("alarm", request, self._proposer.encode("alarm", body), call, self._header))
+
+    async def move_leader(self, call: Call, body: bytes) -> None:
+        """Maintenance.MoveLeader. The answer has no header, as on etcd."""
+        request = parse(rpc_pb2.MoveLeaderRequest, body)
+        await self._reconfiguration.move_leader(request.targetID)
+        call.finish(b"")
+
+    async def downgrade(self, call: Call, body: bytes) -> None:
+        """Maintenance.Downgrade: validate, enable or cancel."""
+        request = parse(rpc_pb2.DowngradeRequest, body)
+        version = await self._reconfiguration.downgrade(request.action, request.version)
+        response = rpc_pb2.DowngradeResponse(version=version)
+        call.finish(self._header.embed(self._state.revision) + response.SerializeToString())
 
     async def defragment(self, call: Call, body: bytes) -> None:
         """Maintenance.Defragment. The answer has no header, as on etcd."""

@@ -12,7 +12,7 @@ from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode
 from etcdpy.apply.restricted import restrict
 from etcdpy.errors import Compacted, EtcdError, NotCapable
 from etcdpy.histogram import APPLY_SECONDS, Histogram
-from etcdpy.membership.members import Member
+from etcdpy.membership.versions import DowngradeInfo
 from etcdpy.mvcc import txn
 from etcdpy.proto import raft_pb2, rpc_pb2
 
@@ -32,7 +32,11 @@ class Group(Protocol):
     """Raft and the log, which must learn of a change of members when it is applied."""
 
     def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
-        """Go over to the new members."""
+        """Go over to the new members. A change for member 0 changes nothing but counts as applied."""
+        ...
+
+    def conf_change_applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
+        """A change of members is over; with the error when it came to nothing."""
         ...
 
 
@@ -85,6 +89,7 @@ class Applier:
             "alarm": self._alarm,
             "cluster_version_set": self._cluster_version_set,
             "cluster_member_attr_set": self._member_attributes_set,
+            "downgrade_info_set": self._downgrade_info_set,
         }
         self._handlers = self._base
 
@@ -159,10 +164,18 @@ class Applier:
             self._change_members(entry)
 
     def _change_members(self, entry: Entry) -> None:
+        """Raft learns of every committed change, so that it lets the next one pass: of one that makes no sense, as a
+        change for nobody."""
         change = raft_pb2.ConfChange.FromString(entry.data)
+        try:
+            self._membership.check(change)
+        except EtcdError as error:
+            self._group.apply_conf_change(raft_pb2.ConfChange(type=change.type, node_id=0))
+            self._group.conf_change_applied(change, error)
+            return
         self._group.apply_conf_change(change)
-        assert change.type == raft_pb2.ConfChangeAddNode, "only founding members are added yet"
-        self._membership.add(Member.from_context(change.context))
+        self._membership.apply(change)
+        self._group.conf_change_applied(change, None)
 
     # --- key-value ---
 
@@ -237,4 +250,8 @@ class Applier:
     def _member_attributes_set(self, request: Any) -> Outcome:
         attributes = request.member_attributes
         self._membership.set_attributes(request.member_ID, attributes.name, attributes.client_urls)
+        return self._store.current_revision, b""
+
+    def _downgrade_info_set(self, request: Any) -> Outcome:
+        self._membership.set_downgrade(DowngradeInfo(True, request.ver) if request.enabled else DowngradeInfo())
         return self._store.current_revision, b""

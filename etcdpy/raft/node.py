@@ -235,6 +235,13 @@ class RawNode:
             raft.is_learner,
         )
 
+    def matches(self) -> dict[int, int] | None:
+        """How far each member's log is known to agree with this one's, by id; None unless this member leads."""
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return None
+        return {member: progress.match for member, progress in raft.tracker.progress.items()}
+
     def conf_state(self) -> ConfState:
         """The members as of the last applied change."""
         return self._raft.conf_state()

@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etcdpy.membership.members import Member, cluster_id, member_id
+from etcdpy.membership.member import Member, cluster_id, member_id
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.server import validate

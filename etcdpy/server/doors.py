@@ -65,7 +65,10 @@ def make_methods(
         max_request_bytes=config.max_request_bytes,
     )
     lease = LeaseService(replica.lessor, replica.store, replica, replica, header, clock=clock, random=replica.random)
-    maintenance = MaintenanceService(replica, upkeep, replica, header, quota_bytes=config.quota_bytes)
+    maintenance = MaintenanceService(
+        replica, upkeep, replica, header, replica.reconfiguration, quota_bytes=config.quota_bytes
+    )
+    cluster = ClusterService(replica.membership, replica, header, replica.reconfiguration)
     return method_table(
         {
             "KV.Range": kv.range,
@@ -80,9 +83,15 @@ def make_methods(
             "Lease.LeaseKeepAlive": lease.keep_alive,
             "Lease.LeaseTimeToLive": in_task(spawn, lease.time_to_live),
             "Lease.LeaseLeases": lease.leases,
-            "Cluster.MemberList": ClusterService(replica.membership, replica, header).member_list,
+            "Cluster.MemberList": cluster.member_list,
+            "Cluster.MemberAdd": in_task(spawn, cluster.member_add),
+            "Cluster.MemberRemove": in_task(spawn, cluster.member_remove),
+            "Cluster.MemberUpdate": in_task(spawn, cluster.member_update),
+            "Cluster.MemberPromote": in_task(spawn, cluster.member_promote),
             "Maintenance.Status": maintenance.status,
             "Maintenance.Alarm": maintenance.alarm,
+            "Maintenance.MoveLeader": in_task(spawn, maintenance.move_leader),
+            "Maintenance.Downgrade": in_task(spawn, maintenance.downgrade),
             "Maintenance.Defragment": in_task(spawn, maintenance.defragment),
             "Maintenance.Hash": in_task(spawn, maintenance.hash),
             "Maintenance.HashKV": in_task(spawn, maintenance.hash_kv),

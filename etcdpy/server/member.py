@@ -15,12 +15,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy import CLUSTER_VERSION, VERSION
+from etcdpy import VERSION
+from etcdpy.api.reconfigure import Reconfiguration
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
-from etcdpy.errors import EtcdError, NoSpace, Stopped, Timeout
+from etcdpy.errors import EtcdError, NoLeader, NoSpace, Stopped, Timeout
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
 from etcdpy.membership.members import Membership
@@ -33,7 +34,9 @@ from etcdpy.raft.node import RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server import logs
 from etcdpy.server.bootstrap import check_founding, found
+from etcdpy.server.conf_changes import ConfChanges
 from etcdpy.server.node import Node
+from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from etcdpy.api.header import HeaderSource
     from etcdpy.apply.proposal import Outcome
     from etcdpy.backend import Backend
+    from etcdpy.membership.member import Member
+    from etcdpy.membership.versions import DowngradeInfo
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message as RaftMessage
     from etcdpy.server.config import Config
@@ -87,7 +92,7 @@ class Replica:
         self._loop = loop
         self.random = random.Random()  # noqa: S311 - election timeouts and lease ids are no secrets
         backend = engine.state
-        self.membership = Membership(backend)
+        self.membership = Membership(backend, max_learners=config.max_learners)
         self.alarms = AlarmStore(backend)
         self.lessor = _make_lessor(config, backend)
         self.store = Store(backend, self.lessor)
@@ -137,6 +142,9 @@ class Replica:
             slow_apply_seconds=config.warning_apply_duration_seconds,
             slow_request_seconds=config.warning_unary_request_duration_seconds,
         )
+        self.changes, self.reconfiguration, self.versions = self._make_changes()
+        self.propose_conf_change = self.changes.propose
+        self.progress = self.raw.matches
         self.encode = self._encoder.encode
         self.propose = self.node.propose
         self.when_linearizable = self.node.when_linearizable
@@ -147,6 +155,36 @@ class Replica:
         """Told when answers and events wait to be written to clients."""
         self.storage_failure = asyncio.Event()
         self.range_seconds = Histogram(APPLY_SECONDS)
+
+    def _make_changes(self) -> tuple[ConfChanges, Reconfiguration, VersionMonitor]:
+        """What changes the cluster itself: its members, its leader, its version."""
+        config = self.config
+        changes = ConfChanges(
+            self._loop,
+            self.membership,
+            self.node.propose_conf_change,
+            lambda: self.random.getrandbits(63),
+            timeout_seconds=config.request_timeout_seconds,
+        )
+        reconfiguration = Reconfiguration(
+            self.membership,
+            self,
+            self,
+            self,
+            strict=config.strict_reconfig_check,
+            clock=self._loop.time,
+            unix_seconds=time.time,
+            tick_seconds=config.heartbeat_interval_ms / 1000,
+            timeout_seconds=config.request_timeout_seconds,
+        )
+        versions = VersionMonitor(
+            self.membership,
+            self,
+            lambda: self.raw.is_leader,
+            self._ask_version,
+            downgrade_check_seconds=config.downgrade_check_time_seconds,
+        )
+        return changes, reconfiguration, versions
 
     # --- start ---
 
@@ -184,7 +222,7 @@ class Replica:
             self.node.drive()
 
     async def publish(self) -> None:
-        """Tell the cluster this member's name and client URLs, and a cluster without a version its version."""
+        """Tell the cluster this member's name and client URLs."""
         attributes = membership_pb2.Attributes(
             name=self.config.name, client_urls=[str(url) for url in self.config.advertise_client_urls]
         )
@@ -198,10 +236,9 @@ class Replica:
                 "cluster-id": f"{self.membership.cluster_id:x}",
             },
         )
-        if not self.membership.version:
-            log.info("setting up initial cluster version using v3 API", **{"cluster-version": CLUSTER_VERSION[:3]})
-            await self.run("cluster_version_set", membership_pb2.ClusterVersionSetRequest(ver=CLUSTER_VERSION))
-            log.info("cluster version is updated", **{"cluster-version": CLUSTER_VERSION[:3]})
+        if not self.membership.version and len(self.membership.members) == 1:
+            # There is nobody to ask, so clients need not wait to see it.
+            await self.versions.update()
 
     # --- Proposer ---
 
@@ -273,6 +310,16 @@ class Replica:
         """The store's current revision."""
         return self.store.current_revision
 
+    @property
+    def storage_version(self) -> str:
+        """What is stored follows the cluster's version at once: nothing in it differs from one to the next."""
+        return self.membership.version
+
+    @property
+    def downgrade(self) -> DowngradeInfo:
+        """Whether the cluster is being downgraded."""
+        return self.membership.downgrade
+
     def active_alarms(self) -> list[Any]:
         """Every alarm of every member."""
         return self.alarms.get()
@@ -283,6 +330,27 @@ class Replica:
         """See Group."""
         self.engine.set_conf_state(self.raw.apply_conf_change(change))
 
+    def conf_change_applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
+        """See Group."""
+        self.changes.applied(change, error)
+
+    # --- ClusterOperations ---
+
+    def active_since(self, member: int) -> float | None:
+        """See ClusterOperations. No other member is within reach without a road to it."""
+        return None
+
+    async def promote_at_leader(self, member: int) -> list[Member]:
+        """See ClusterOperations. There is no other leader to ask."""
+        raise NoLeader
+
+    async def _ask_version(self, member: Member) -> str:
+        raise ConnectionError(f"no road to {member.id:x}")
+
+    def transfer_leadership(self, target: int) -> None:
+        """See ClusterOperations."""
+        log.debug("no road to other members", target=f"{target:x}")
+
     # --- Observer ---
 
     def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
@@ -290,6 +358,8 @@ class Replica:
         self.hub.raft_term = term
         for header in self.headers:
             header.set_term(term)
+        if is_self:
+            self.versions.wake()
         if is_self and not self.lessor.is_primary:
             self.lessor.promote(self._loop.time(), self.config.election_timeout_ms / 1000)
         elif not is_self and self.lessor.is_primary:

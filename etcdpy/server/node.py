@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from etcdpy.apply.applier import Applier
     from etcdpy.apply.proposal import Proposal
     from etcdpy.errors import EtcdError
+    from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message
     from etcdpy.raft.node import RawNode
     from etcdpy.raft.types import Ready
@@ -151,6 +152,13 @@ class Node:
             if not self._scheduled:
                 self._scheduled = True
                 self._loop.call_soon(self._turn)
+
+    def propose_conf_change(self, change: raft_pb2.ConfChange) -> None:
+        """Take in a change of members; the applier's group hears of its end. Raises ProposalDropped, EtcdError."""
+        if self._refusal is not None:
+            raise self._refusal()
+        self._raw.propose_conf_change(change)
+        self._schedule()
 
     @property
     def proposals_pending(self) -> int:

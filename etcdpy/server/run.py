@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy import STORAGE_VERSION, limits
+from etcdpy import limits
 from etcdpy.api.client_versions import ClientVersions
 from etcdpy.api.health import Health
 from etcdpy.api.health_grpc import HealthService
@@ -154,6 +154,7 @@ class Running:
         finally:
             self._lag.stop()
             replica.node.refuse_all(Stopped, under_way=Stopped)
+            replica.changes.refuse_all(Stopped)
             await server.close()
         return code
 
@@ -169,7 +170,7 @@ class Running:
         http = client_port(
             health=health,
             metrics=metrics,
-            versions=lambda: Versions(replica.membership.version, STORAGE_VERSION),
+            versions=lambda: Versions(replica.membership.version, replica.storage_version),
             variables=lambda: {"cmdline": redacted(sys.argv), "file_descriptor_limit": process.descriptor_limit()},
             access=Access(origins=config.cors, hosts=config.host_whitelist),
             gateway_enabled=config.enable_grpc_gateway,
@@ -224,6 +225,7 @@ class Running:
         config, replica = self._config, self._replica
         duties: list[Coroutine[Any, Any, None]] = [
             self._tick(),
+            replica.versions.run(),
             self._watches.run(),
             LeaseKeeper(replica.lessor, replica, self._loop.time).run(),
             self._upkeep.compact_forever(),

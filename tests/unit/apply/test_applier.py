@@ -10,9 +10,10 @@ from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder
 from etcdpy.apply.proposal import Proposal
-from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, NoSpace
+from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, MemberNotFound, NoSpace
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member, Membership
+from etcdpy.membership.versions import DowngradeInfo
 from etcdpy.mvcc.store import Store
 from etcdpy.proto import membership_pb2, raft_pb2, rpc_pb2
 from etcdpy.raft.entry import Entry, EntryType
@@ -55,6 +56,7 @@ class World:
         self.membership = Membership(self.backend)
         self.alarms = AlarmStore(self.backend)
         self.changes: list[Any] = []
+        self.results: list[tuple[raft_pb2.ConfChange, EtcdError | None]] = []
         self.compactions = 0
         self.now = 100.0
         self.applier = self.make_applier(0)
@@ -79,6 +81,9 @@ class World:
 
     def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
         self.changes.append(change)
+
+    def conf_change_applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
+        self.results.append((change, error))
 
     def do(self, kind: str, request: Message) -> Recorded:
         """Apply one request as the next entry."""
@@ -144,6 +149,24 @@ def test_a_founding_change_adds_the_member_and_tells_raft(world: World) -> None:
     world.applier.apply_all([Entry(change.SerializeToString(), None, 1, 1, EntryType.CONF_CHANGE)])
     assert world.membership.get(7) == member
     assert world.changes == [change]
+
+
+def test_a_change_that_makes_no_sense_any_more_is_one_for_nobody(world: World) -> None:
+    """Raft must hear of it, to let the next change pass, and must not go over to anything."""
+    change = raft_pb2.ConfChange(id=9, type=raft_pb2.ConfChangeRemoveNode, node_id=7)
+    world.applier.apply_all([Entry(change.SerializeToString(), None, 1, 1, EntryType.CONF_CHANGE)])
+    assert [each.node_id for each in world.changes] == [0]
+    ((told, error),) = world.results
+    assert told == change
+    assert isinstance(error, MemberNotFound)
+    assert world.membership.removed == []
+
+
+def test_a_downgrade_is_recorded(world: World) -> None:
+    world.do("downgrade_info_set", membership_pb2.DowngradeInfoSetRequest(enabled=True, ver="3.6.0"))
+    assert world.membership.downgrade == DowngradeInfo(True, "3.6.0")
+    world.do("downgrade_info_set", membership_pb2.DowngradeInfoSetRequest(enabled=False, ver="3.6.0"))
+    assert world.membership.downgrade == DowngradeInfo()
 
 
 def test_revoking_a_lease_deletes_its_keys_in_one_revision(world: World) -> None:

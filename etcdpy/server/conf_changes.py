@@ -1,0 +1,84 @@
+"""Changes of members on their way through the log, and who waits for them here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from etcdpy import limits
+from etcdpy.errors import EtcdError, MemberNotEnoughStarted, Timeout
+from etcdpy.raft.errors import InvalidConfChange, ProposalDropped
+from etcdpy.server import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etcdpy.membership.member import Member
+    from etcdpy.membership.members import Membership
+    from etcdpy.proto import raft_pb2
+
+log = logs.get("etcdserver")
+
+
+class ConfChanges:
+    """Proposes changes of members and answers once they are applied, whoever leads. Owned by the core loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        membership: Membership,
+        propose: Callable[[raft_pb2.ConfChange], None],
+        new_id: Callable[[], int],
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        """`propose` hands a change to raft, raising ProposalDropped; `new_id` gives ids that no member gives twice."""
+        self._loop = loop
+        self._membership = membership
+        self._propose = propose
+        self._new_id = new_id
+        self._timeout_seconds = timeout_seconds
+        self._waiting: dict[int, asyncio.Future[list[Member]]] = {}
+
+    async def propose(self, change: raft_pb2.ConfChange) -> list[Member]:
+        """Take a change through the log; the members as it left them. Raises EtcdError."""
+        change.id = self._new_id()
+        result: asyncio.Future[list[Member]] = self._loop.create_future()
+        self._waiting[change.id] = result
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._take_in(change)
+                return await result
+        except TimeoutError:
+            raise Timeout from None
+        finally:
+            del self._waiting[change.id]
+
+    async def _take_in(self, change: raft_pb2.ConfChange) -> None:
+        """Raft takes one change at a time, and none without a leader: wait until it takes this one."""
+        while True:
+            try:
+                self._propose(change)
+                return
+            except ProposalDropped as dropped:
+                if isinstance(dropped.__cause__, InvalidConfChange):
+                    raise MemberNotEnoughStarted from dropped  # nobody would be left to vote
+                await asyncio.sleep(limits.CONF_CHANGE_RETRY_SECONDS)
+
+    def applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
+        """A change was applied, or came to nothing."""
+        if error is not None:
+            log.error("Validation on configuration change failed", error=error.message)
+        result = self._waiting.get(change.id)
+        if result is None or result.done():
+            return
+        if error is None:
+            result.set_result(self._membership.members)
+        else:
+            result.set_exception(error)
+
+    def refuse_all(self, error: type[EtcdError]) -> None:
+        """The member ends: nobody gets an answer any more."""
+        for result in self._waiting.values():
+            if not result.done():
+                result.set_exception(error())
