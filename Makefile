@@ -1,6 +1,9 @@
 # Everything a developer or an operator does with this repository, one target each. `make` alone lists them.
 
-PYTHON ?= python3
+# A distribution's Python is built with profile-guided optimisation. One built by hand mostly is not, and spends about
+# 15 % more CPU on each put; so it is taken only where there is no other.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+            && echo /usr/bin/python3 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed

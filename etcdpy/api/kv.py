@@ -21,7 +21,8 @@ from etcdpy.api.checks import (
     parse,
 )
 from etcdpy.api.proposals import Waiting
-from etcdpy.errors import EmptyKey, EtcdError
+from etcdpy.apply.plain_put import PlainPut, read_put
+from etcdpy.errors import EtcdError
 from etcdpy.mvcc import txn
 from etcdpy.mvcc.read import RangeOptions, range_part_steps, range_steps
 from etcdpy.mvcc.record import key_of, length_delimited, repeated_field
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from etcdpy.mvcc.store import Store
     from etcdpy.transport.calls import Call, StreamCall
 
-_parse_put = rpc_pb2.PutRequest.FromString
 _STREAM_FIRST_CHUNK_KEYS = 10
 """etcd's first chunk of a RangeStream; each later one doubles or halves towards the size of a request."""
 
@@ -97,12 +97,10 @@ class KvService:
     def put(self, call: Call, body: bytes) -> None:
         """KV.Put. The client's bytes go into the log as they are."""
         try:
-            request = _parse_put(body)
+            request = read_put(body)
         except DecodeError as error:
             raise not_a_message() from error
-        if not request.key:
-            raise EmptyKey
-        if request.ignore_value or request.ignore_lease:
+        if not isinstance(request, PlainPut):
             check_put(request)
         proposer = self._proposer
         proposer.propose(Waiting("put", request, proposer.encode("put", body), call, self._header))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode
+from etcdpy.apply.plain_put import PlainPut
 from etcdpy.apply.restricted import restrict
 from etcdpy.errors import Compacted, EtcdError, NotCapable
 from etcdpy.histogram import APPLY_SECONDS, Histogram
@@ -179,14 +180,14 @@ class Applier:
 
     # --- key-value ---
 
-    def _put(self, request: rpc_pb2.PutRequest) -> Outcome:
+    def _put(self, request: PlainPut | rpc_pb2.PutRequest) -> Outcome:
         """Hot road: the plain put, which asks for nothing back and keeps nothing, goes straight to the store."""
         store = self._store
-        if request.prev_kv or request.ignore_value or request.ignore_lease or request.lease:
-            body = txn.apply_put(store, request)
-            return store.current_revision, body
-        store.put(request.key, request.value)
-        return store.current_revision, b""
+        if isinstance(request, PlainPut):
+            store.put(request.key, request.value)
+            return store.current_revision, b""
+        body = txn.apply_put(store, request)
+        return store.current_revision, body
 
     def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Outcome:
         body = txn.apply_delete_range(self._store, request)

@@ -165,7 +165,7 @@ class Running:
         stats = MemberStats(replica, self._upkeep, server, self._lag, tls)
         handling = time_calls(server.methods) if config.metrics == "extensive" else None
         clients = ClientVersions()
-        clients.watch(server.methods)
+        server.on_head = clients.join
         metrics = MetricsPage(build_registry(stats.sources(health, clients, handling)))
         http = client_port(
             health=health,

@@ -29,6 +29,10 @@ _PREFIX: Final = struct.Struct(">BI").pack
 # An answer is these bytes, the message, and those: one pack each, because eleven parts in a join cost 0.5 us more.
 _BEFORE: Final = struct.Struct(f">5sI{len(RESPONSE_HEADERS)}sIBIBI").pack
 _AFTER: Final = struct.Struct(f">5sI{len(OK_TRAILERS)}s").pack
+_WHOLE: Final = [
+    struct.Struct(f">5sI{len(RESPONSE_HEADERS)}sIBIBI{length}s5sI{len(OK_TRAILERS)}s").pack for length in range(128)
+]
+"""And a short answer is one pack, by the length of its message: that of a put is its header."""
 _HEADERS_START: Final = struct.pack(">IB", len(RESPONSE_HEADERS) << 8 | HEADERS, FLAG_END_HEADERS)
 _TRAILERS_START: Final = struct.pack(">IB", len(OK_TRAILERS) << 8 | HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM)
 _MESSAGE_OVERHEAD_BYTES: Final = 64
@@ -141,11 +145,29 @@ class Call(Stream):
             connection.quota -= size
             connection.send_window -= size
             stream_id = self.id
-            connection.out += (
-                _BEFORE(_HEADERS_START, stream_id, RESPONSE_HEADERS, size << 8, 0, stream_id, 0, length),
-                message,
-                _AFTER(_TRAILERS_START, stream_id, OK_TRAILERS),
-            )
+            if length < len(_WHOLE):
+                connection.out.append(
+                    _WHOLE[length](
+                        _HEADERS_START,
+                        stream_id,
+                        RESPONSE_HEADERS,
+                        size << 8,
+                        0,
+                        stream_id,
+                        0,
+                        length,
+                        message,
+                        _TRAILERS_START,
+                        stream_id,
+                        OK_TRAILERS,
+                    )
+                )
+            else:
+                connection.out += (
+                    _BEFORE(_HEADERS_START, stream_id, RESPONSE_HEADERS, size << 8, 0, stream_id, 0, length),
+                    message,
+                    _AFTER(_TRAILERS_START, stream_id, OK_TRAILERS),
+                )
             del connection.streams[stream_id]
             if self.slot is not None:
                 self._settle()
@@ -214,6 +236,7 @@ class Call(Stream):
     def on_open(self) -> None:
         """See Stream."""
         self.method.started += 1
+        self.head.tally.count += 1
         self.start_clock()
 
     def start_clock(self) -> None:
@@ -362,6 +385,7 @@ class StreamCall(Call):
     def on_open(self) -> None:
         """See Stream."""
         self.method.started += 1
+        self.head.tally.count += 1
         self.start_clock()
         if not self.done:
             self._task = self.connection.service.spawn(self._run())

@@ -38,6 +38,7 @@ class GrpcService:
         on_bug: Callable[[Exception], None],
         now: Callable[[], float],
         http: HttpHandler | None = None,
+        on_head: Callable[[RequestHead], None] | None = None,
     ) -> None:
         self.methods = methods
         self.max_receive_bytes = max_receive_bytes
@@ -46,6 +47,7 @@ class GrpcService:
         self.http = http
         self._on_bug = on_bug
         self._now = now
+        self._on_head = on_head
         self._services = {method.service for method in methods.values()}
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -61,7 +63,7 @@ class GrpcService:
         return self._now()
 
     def resolve(self, head: RequestHead) -> None:
-        """Set a head's `method`, `refusal` and `plain_unary`."""
+        """Set a head's `method`, `refusal` and `plain_unary`; `on_head` may add to a head that has a method."""
         if not head.is_grpc:
             if self.http is None:
                 shown = head.content_type.decode("latin-1")
@@ -72,6 +74,8 @@ class GrpcService:
         if head.refusal is None:
             method = head.method = self.methods[head.path]
             head.plain_unary = method.kind is Kind.UNARY
+            if self._on_head is not None:
+                self._on_head(head)
 
     def _refusal(self, head: RequestHead) -> Refusal | None:
         if not head.authority:

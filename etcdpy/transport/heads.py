@@ -49,6 +49,18 @@ class Refusal:
         self.message = message
 
 
+class Tally:
+    """Counts requests whose heads have something in common."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+_UNTOLD: Final = Tally()
+
+
 class RequestHead:
     """What the header block of a request says. Shared by every call with the same block: read only.
 
@@ -72,6 +84,7 @@ class RequestHead:
         "plain_unary",
         "refusal",
         "scheme",
+        "tally",
         "timeout_seconds",
     )
 
@@ -90,6 +103,8 @@ class RequestHead:
         self.method: Method | None = None
         self.refusal: Refusal | None = None
         self.plain_unary = False
+        self.tally = _UNTOLD
+        """Where the requests with this head are counted."""
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of a metadata key, or None."""
@@ -113,6 +128,7 @@ class RequestHead:
         copy.method = self.method
         copy.refusal = self.refusal
         copy.plain_unary = self.plain_unary
+        copy.tally = self.tally
         return copy
 
 

@@ -170,6 +170,7 @@ class Http2Connection(Sender):
                     position = end
                     call = streams[stream_id] = Call(self, stream_id, head)
                     head.method.started += 1  # type: ignore[union-attr]
+                    head.tally.count += 1
                     if head.timeout_seconds is not None:
                         call.start_clock()
                     continue

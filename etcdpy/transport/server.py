@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from etcdpy.transport.calls import Method
     from etcdpy.transport.exchange import HttpHandler
+    from etcdpy.transport.heads import RequestHead
 
 
 class _Connection(Protocol):
@@ -60,6 +61,8 @@ class Server:
         self.draining = False
         self.connections: dict[_Connection, None] = {}
         self.on_bug = on_bug if on_bug is not None else self._report
+        self.on_head: Callable[[RequestHead], None] | None = None
+        """Sees every new kind of request head that has a method, once a connection; set it before `listen`."""
         self.on_accept_error: Callable[[OSError], None] = (
             on_accept_error if on_accept_error is not None else self._report
         )
@@ -137,6 +140,7 @@ class Server:
             on_bug=self.on_bug,
             now=self.loop.time,
             http=http,
+            on_head=self.on_head,
         )
 
     def _http_service(self, http: HttpHandler | None) -> GrpcService | None:

@@ -23,6 +23,7 @@ from etcdpy.api.stats import (
 from etcdpy.api.timing import time_calls
 from etcdpy.errors import Code
 from etcdpy.histogram import COMMIT_SECONDS, HANDLING_SECONDS, LEASE_TTL_SECONDS, Histogram
+from etcdpy.transport.heads import RequestHead
 
 
 def handler(*_arguments: Any) -> None:
@@ -188,17 +189,20 @@ class TestTiming:
 
 class TestClientVersions:
     @staticmethod
-    def counted(*versions: Any) -> dict[tuple[str, ...], float]:
+    def counted(method: bytes, *versions: list[bytes]) -> dict[tuple[str, ...], float]:
         methods = method_table(HANDLERS)
         found = ClientVersions()
-        found.watch(methods)
-        for version in versions:
-            call = FakeCall({} if version is None else {b"client-api-version": [version]})
-            methods[b"/etcdserverpb.KV/Put"].handler(call, b"")
+        for values in versions:
+            head = RequestHead()
+            head.method = methods[method]
+            head.metadata = {b"client-api-version": values} if values else {}
+            found.join(head)
+            head.tally.count += 1
         return found.counts()
 
     def test_counts(self) -> None:
-        assert self.counted(b"3.7", b"3.7", None, b"3.6", b"\xff") == {
+        versions: list[list[bytes]] = [[b"3.7"], [b"3.7"], [], [b"3.6"], [b"\xff"]]
+        assert self.counted(b"/etcdserverpb.KV/Put", *versions) == {
             ("unary", "3.7"): 2,
             ("unary", "unknown"): 1,
             ("unary", "3.6"): 1,
@@ -206,13 +210,10 @@ class TestClientVersions:
         }
 
     def test_the_client_cannot_make_series_without_end(self) -> None:
-        found = self.counted(*(b"%d" % each for each in range(1000)), b"x" * 1000)
+        found = self.counted(b"/etcdserverpb.KV/Put", *([b"%d" % each] for each in range(1000)), [b"x" * 1000])
         assert len(found) == limits.CLIENT_VERSIONS_COUNTED_MAX
         assert sum(found.values()) == 1001
 
     def test_streams(self) -> None:
-        methods = method_table(HANDLERS)
-        found = ClientVersions()
-        found.watch(methods)
-        methods[b"/grpc.health.v1.Health/Watch"].handler(FakeCall({b"client-api-version": [b"3.7", b"3.6"]}))
-        assert found.counts() == {("stream", "3.7"): 1}
+        found = self.counted(b"/grpc.health.v1.Health/Watch", [b"3.7", b"3.6"])
+        assert found == {("stream", "3.7"): 1}
