@@ -27,7 +27,7 @@ ALARM_BUCKET: Final = b"a"
 """apply: `a` + wire form of etcdserverpb.AlarmMember -> empty."""
 
 AUTH_BUCKET: Final = b"u"
-"""auth: users, roles and the auth revision."""
+"""auth: `u` + name of etcd's bucket (`auth`, `authRoles`, `authUsers`) + 0 + etcd's key -> etcd's value."""
 
 META_BUCKET: Final = b"m"
 """Single values by name: `m` + name. Names are declared by the room that owns the value."""

@@ -19,7 +19,8 @@ LAYERS: Final = (
     ("mvcc",),
     ("lease", "auth", "membership"),
     ("apply",),
-    ("storage", "interchange"),
+    ("storage",),
+    ("interchange",),
     ("transport", "peer"),
     ("api",),
     ("server",),
@@ -35,6 +36,8 @@ NARROWER: Final = {
     "commandline": _GROUND,
     "mvcc": {*_GROUND, "backend", "proto"},  # not raft: what is stored does not know how it was agreed on
     "storage": {*_GROUND, "backend", "proto", "raft"},  # bytes in, bytes out: knows no mvcc, no apply
+    # reads and writes what others store, through the backend's protocol: knows no engine, no server
+    "interchange": {*_GROUND, "backend", "proto", "raft", "mvcc", "lease", "membership"},
     "transport": _GROUND,  # knows no message of etcd's, so that it can move to a process of its own
     "client": {*_GROUND, "proto"},
     "ctl": {*_GROUND, "proto", "client", "commandline"},
