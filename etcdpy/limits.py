@@ -234,6 +234,13 @@ HTTP_IDLE_SECONDS_MAX: Final = 120.0
 HTTP_PIPELINED_BYTES_MAX: Final = 64 * 1024
 """Bytes of further HTTP/1 requests read while one is being answered; then reading pauses."""
 
+HTTP_STREAMED_BYTES_WAITING_MAX: Final = 1024 * 1024
+"""Bytes of a streamed request body that wait for the handler; then the socket is not read. Four reads of the loop."""
+
+ENDLESS_ANSWER_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of an endless answer in the write buffer above which its owner holds further ones back: eight full appends, so
+that a short pause of the network does not leave the socket idle afterwards."""
+
 ACCEPTS_PER_TURN: Final = 64
 """Connections accepted in one turn of the loop."""
 
@@ -242,6 +249,64 @@ ACCEPT_RETRY_SECONDS: Final = 0.1
 
 LISTEN_BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel's net.core.somaxconn bounds it further, as with Go."""
+
+# --- peer ---
+
+PEER_MESSAGE_BYTES_MAX: Final = 512 * 1024 * 1024
+"""One message on a stream between members. etcd's limit; an append has at most 1 MB, or one entry that is larger."""
+
+PEER_SNAPSHOT_ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The message before a snapshot's state. etcd's limit."""
+
+PEER_STREAM_QUEUE_MESSAGES: Final = 4096
+"""Messages to one member that wait on a stream whose socket takes no more; further ones are dropped. etcd's number."""
+
+PEER_STREAM_SLICE_BYTES: Final = 1024 * 1024
+"""Messages that are encoded and written in one go. A batch is smaller, unless the socket stood still."""
+
+PEER_PIPELINE_QUEUE_MESSAGES: Final = 64
+"""Messages to one member that wait for a POST while there is no stream; further ones are dropped. etcd's number."""
+
+PEER_PIPELINE_CONNECTIONS: Final = 4
+"""POSTs to one member under way at once. etcd's number."""
+
+PEER_POST_SECONDS: Final = 10.0
+"""How long one POST of a message may take, dialing included. etcd sets no bound; its four connections can hang."""
+
+PEER_REDIAL_SECONDS: Final = 0.1
+"""A stream is dialed at most so often. etcd's interval."""
+
+PEER_PROBE_SECONDS: Final = 4.0
+"""How often a member is probed for its round-trip time: less than the 5 s after which etcd closes a quiet
+connection."""
+
+PEER_PROBE_REPORT_SECONDS: Final = 30.0
+"""How often the estimate is observed and a drifting clock logged; 5 s while a member does not answer. As on etcd."""
+
+PEER_CLOCK_DIFFERENCE_LOGGED_SECONDS: Final = 1.0
+"""A clock that differs more from ours is logged. etcd's bound."""
+
+PEER_ANSWER_BYTES_MAX: Final = 100 * 1024 * 1024
+"""A member's answer to a question; the keys of a lease are the longest. etcd's limit for those."""
+
+PEER_REQUEST_BYTES_MAX: Final = 64 * 1024
+"""A member's question about leases or hashes. etcd's limit."""
+
+PEER_CONNECTIONS_IDLE_MAX: Final = 8
+"""Connections to one member that are kept for the next request: the pipeline's four, a probe, and some questions."""
+
+PEER_CONNECTION_IDLE_SECONDS: Final = 3.0
+"""How long they are kept. etcd closes a quiet connection after 5 s."""
+
+PEER_SNAPSHOT_ANSWER_SECONDS: Final = 3600.0
+"""How long the whole sending of a snapshot may take. A host that vanished is noticed earlier, by TCP."""
+
+PEER_REMOTES_MAX: Final = 64
+"""Senders that are no members in our eyes (we may lag) and are answered over the pipeline all the same. They name
+themselves, so there must be a bound."""
+
+PEER_LABELS_MAX: Final = 256
+"""Members and addresses that the network's metrics tell apart; strangers choose some of them."""
 
 # --- raft ---
 

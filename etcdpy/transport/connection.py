@@ -20,6 +20,7 @@ from etcdpy.transport.http2 import Http2Connection
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Coroutine
 
     from etcdpy.transport.exchange import HttpHandler
     from etcdpy.transport.grpc import GrpcService
@@ -31,14 +32,23 @@ class Sniffer(asyncio.Protocol):
     """Looks at the first bytes and hands the connection on. `grpc`, `http`: what the listener serves."""
 
     def __init__(
-        self, server: Server, address: str, grpc: GrpcService | None, http: HttpHandler | None, tls: TlsSource | None
+        self,
+        server: Server,
+        address: str,
+        grpc: GrpcService | None,
+        http: HttpHandler | None,
+        tls: TlsSource | None,
+        streamed: frozenset[str] = frozenset(),
     ) -> None:
         self._server = server
         self._peer = Peer(address)
         self._grpc = grpc
         self._http = http
+        self._streamed = streamed
         self._tls = tls
         self._seen = b""
+        self._held = False
+        """Whether it is still being found out if the client may come from its address."""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,17 +66,41 @@ class Sniffer(asyncio.Protocol):
         ssl_object: ssl.SSLObject = transport.get_extra_info("ssl_object")
         try:
             tls.check_peer(ssl_object)
+            pending = tls.check_address(ssl_object, self._peer.address)
         except (OSError, ValueError) as error:
             # ssl.SSLError and PermissionError are OSErrors; the reason reaches the log, the client only the close.
             tls.log_refused(self._peer.address, error)
             transport.abort()
             return False
+        if pending is not None:
+            self._held = True
+            transport.pause_reading()
+            self._server.spawn(self._finish_check(tls, pending, transport))
         self._peer = Peer(self._peer.address, common_name(ssl_object), secure=True)
         return True
+
+    async def _finish_check(
+        self, tls: TlsSource, pending: Coroutine[None, None, None], transport: asyncio.Transport
+    ) -> None:
+        """Nothing is read until names are resolved; a resolver that hangs costs the client its connection."""
+        try:
+            async with asyncio.timeout(limits.PREFACE_SECONDS_MAX):
+                await pending
+        except (OSError, TimeoutError) as error:
+            tls.log_refused(self._peer.address, error)
+            transport.abort()
+        else:
+            self._held = False
+            if not transport.is_closing():
+                transport.resume_reading()
+                if self._seen:
+                    self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._seen += data
+        if self._held:
+            return
         if PREFACE.startswith(self._seen[: len(PREFACE)]):
             if len(self._seen) >= len(PREFACE):
                 self._hand_on(http2=True)
@@ -82,7 +116,7 @@ class Sniffer(asyncio.Protocol):
         if http2 and self._grpc is not None:
             protocol = Http2Protocol(self._server, self._peer, self._grpc)
         elif self._http is not None and not http2 and looks_like_http1(self._seen):
-            protocol = Http1Protocol(self._server, self._peer, self._http)
+            protocol = Http1Protocol(self._server, self._peer, self._http, self._streamed)
         else:
             transport.abort()
             return

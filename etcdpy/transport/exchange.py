@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from etcdpy import limits
 from etcdpy.transport.frames import ErrorCode
 from etcdpy.transport.hpackglue import Field, encode_block, status_field
+from etcdpy.transport.http1_stream import AnswerOwner
 from etcdpy.transport.streams import Stream
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """A complete request. `path` is as sent, still percent-coded, without the query; header names are lower case and
-    repeated headers are joined by a comma. `host` is the Host header or `:authority`."""
+    repeated headers are joined by a comma. `host` is the Host header or `:authority`. `stream` is the body as it comes,
+    on the paths that the listener was told to stream; `body` is empty then."""
 
     method: str
     path: str
@@ -33,15 +35,18 @@ class HttpRequest:
     secure: bool
     host: str
     version: str
+    stream: AsyncIterator[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer. A body of bytes gets a content-length; an iterator is sent piece by piece as the client takes it."""
+    """An answer. A body of bytes gets a content-length; an iterator is sent piece by piece as the client takes it.
+
+    An AnswerOwner gets the connection once the head is written, and sends when it likes (HTTP/1.1 alone)."""
 
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncIterator[bytes] | AnswerOwner = b""
 
 
 HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
@@ -53,7 +58,14 @@ _STREAM_BUFFER_BYTES: Final = 256 * 1024
 
 
 def build_request(
-    method: bytes, target: bytes, fields: list[Field], body: bytes, peer: Peer, host: bytes, version: str
+    method: bytes,
+    target: bytes,
+    fields: list[Field],
+    body: bytes,
+    peer: Peer,
+    host: bytes,
+    version: str,
+    stream: AsyncIterator[bytes] | None = None,
 ) -> HttpRequest:
     """A handler's request out of what either protocol parsed."""
     headers: dict[str, str] = {}
@@ -72,6 +84,7 @@ def build_request(
         secure=peer.secure,
         host=host.decode("latin-1"),
         version=version,
+        stream=stream,
     )
 
 
@@ -150,6 +163,7 @@ class Exchange(Stream):
                 connection.send_data(self, (body,), len(body))
             connection.end_stream(self, b"")
         else:
+            assert not isinstance(body, AnswerOwner)
             await self._stream_body(body)
 
     async def _stream_body(self, body: AsyncIterator[bytes]) -> None:

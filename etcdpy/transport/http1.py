@@ -18,6 +18,7 @@ from etcdpy.transport.exchange import (
     body_forbidden,
     build_request,
 )
+from etcdpy.transport.http1_stream import AnswerOwner, EndlessAnswer, RequestBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,13 +43,21 @@ class Http1Protocol(asyncio.Protocol):
     """Reads a request, runs the handler in a task, writes the answer, then looks at the next request.
 
     While a handler runs the connection reads on, to learn that the client has gone, but keeps at most
-    HTTP_PIPELINED_BYTES_MAX of further requests before it stops.
+    HTTP_PIPELINED_BYTES_MAX of further requests before it stops. On the paths in `streamed` the handler starts with the
+    head of a request and takes the body as it comes.
     """
 
-    def __init__(self, server: Server, peer: Peer, handler: HttpHandler) -> None:
+    def __init__(
+        self, server: Server, peer: Peer, handler: HttpHandler, streamed: frozenset[str] = frozenset()
+    ) -> None:
         self._server = server
         self._peer = peer
         self._handler = handler
+        self._streamed = streamed
+        self._request_stream: RequestBody | None = None
+        """The body of a streamed request, for its handler."""
+        self._inflow: RequestBody | None = None
+        """The same while more of it is to come."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._request: h11.Request | None = None
@@ -76,7 +85,9 @@ class Http1Protocol(asyncio.Protocol):
         self._server.remove_connection(self)
         self._cancel_timer()
         self._writable.set()
-        if self._task is not None:
+        if self._inflow is not None:
+            self._inflow.fail("unexpected EOF")
+        elif self._task is not None:
             self._task.cancel()
 
     # --- reading ---
@@ -84,7 +95,7 @@ class Http1Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._http.receive_data(data)
-        if self._task is None:
+        if self._task is None or self._inflow is not None:
             self._read_events()
         else:
             self._pipelined_bytes += len(data)
@@ -95,6 +106,8 @@ class Http1Protocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more."""
         self._at_eof = True
+        if self._inflow is not None:
+            self._inflow.fail("unexpected EOF")
         if self._task is None:
             return False
         if self._streaming:
@@ -109,12 +122,12 @@ class Http1Protocol(asyncio.Protocol):
     def _read_events(self) -> None:
         """Take events until a request is complete or more bytes are needed."""
         try:
-            while self._task is None:
+            while self._task is None or self._inflow is not None:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
                     if self._http.they_are_waiting_for_100_continue:
                         self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
-                    if self._at_eof:
+                    if self._at_eof and self._task is None:
                         self._close()
                     return
                 if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
@@ -122,17 +135,31 @@ class Http1Protocol(asyncio.Protocol):
                     return
                 self._take_event(event)
         except h11.RemoteProtocolError as error:
+            if self._inflow is not None:
+                self._inflow.fail(str(error))
+                self._inflow = None
+                return
             self._start(self._answer(_HEAD_TOO_LARGE if error.error_status_hint == 431 else _BAD_REQUEST, "GET"))
 
     def _take_event(self, event: object) -> None:
         if isinstance(event, h11.Request):
             self._request = event
             self._body = bytearray()
+            if event.target.partition(b"?")[0].decode("latin-1") in self._streamed:
+                self._cancel_timer()
+                self._request_stream = self._inflow = RequestBody(self._open_transport())
+                self._start(self._run())
+                return
             self._set_timer(limits.HTTP_REQUEST_SECONDS_MAX)
+        elif isinstance(event, h11.Data) and self._inflow is not None:
+            self._inflow.feed(bytes(event.data))
         elif isinstance(event, h11.Data):
             self._body += event.data
             if len(self._body) > limits.HTTP_BODY_BYTES_MAX:
                 self._start(self._answer(TOO_LARGE, "POST"))
+        elif isinstance(event, h11.EndOfMessage) and self._inflow is not None:
+            self._inflow.end()
+            self._inflow = None
         elif isinstance(event, h11.EndOfMessage):
             self._cancel_timer()
             self._start(self._run())
@@ -145,8 +172,9 @@ class Http1Protocol(asyncio.Protocol):
     def _finished(self, _task: asyncio.Task[None]) -> None:
         self._task = None
         self._streaming = False
+        self._request_stream = self._inflow = None
         transport = self._open_transport()
-        if transport.is_closing():
+        if transport.is_closing() or transport.get_protocol() is not self:
             return
         if self._draining or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._close()
@@ -166,7 +194,9 @@ class Http1Protocol(asyncio.Protocol):
         headers = list(request.headers)
         host = next((value for name, value in headers if name == b"host"), b"")
         version = "HTTP/" + request.http_version.decode()
-        built = build_request(request.method, request.target, headers, bytes(self._body), self._peer, host, version)
+        built = build_request(
+            request.method, request.target, headers, bytes(self._body), self._peer, host, version, self._request_stream
+        )
         self._body = bytearray()
         try:
             response = await self._handler(built)
@@ -194,6 +224,9 @@ class Http1Protocol(asyncio.Protocol):
             self._write(start, self._http.send(h11.EndOfMessage()))
         elif isinstance(body, bytes):
             await self._write_body(start, body)
+        elif isinstance(body, AnswerOwner):
+            self._write(start)
+            self._hand_over(body)
         else:
             self._write(start)
             await self._stream(body)
@@ -227,6 +260,19 @@ class Http1Protocol(asyncio.Protocol):
             self._open_transport().abort()
             return
         self._write(self._http.send(h11.EndOfMessage()))
+
+    def _hand_over(self, owner: AnswerOwner) -> None:
+        """Give the connection to an answer without an end."""
+        transport = self._open_transport()
+        if transport.is_closing() or self._at_eof or self._http.their_http_version == b"1.0":
+            transport.abort()
+            owner.closed("closed by the remote side")
+            return
+        answer = EndlessAnswer(self._server, transport, owner)
+        self._server.remove_connection(self)
+        self._cancel_timer()
+        transport.set_protocol(answer)
+        owner.begin(answer)
 
     def _write(self, *parts: bytes | None) -> None:
         transport = self._open_transport()

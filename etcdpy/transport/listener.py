@@ -20,6 +20,7 @@ from etcdpy.transport.connection import Sniffer
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Coroutine
 
     from etcdpy.transport.exchange import HttpHandler
     from etcdpy.transport.grpc import GrpcService
@@ -37,6 +38,9 @@ class TlsSource(Protocol):
 
     def check_peer(self, ssl_object: ssl.SSLObject) -> None:
         """Whether the client of a completed handshake is welcome: raises ssl.SSLError or PermissionError if not."""
+
+    def check_address(self, ssl_object: ssl.SSLObject, address: str) -> Coroutine[None, None, None] | None:
+        """Whether that client may come from that address: raises as `check_peer`, at once or when awaited."""
 
     def log_refused(self, address: str, error: Exception) -> None:
         """A connection was refused, in the handshake or after it."""
@@ -73,10 +77,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Serves:
-    """What connections of a listener get. Without `grpc`, HTTP/2 is refused; without `http`, HTTP/1 is."""
+    """What connections of a listener get. Without `grpc`, HTTP/2 is refused; without `http`, HTTP/1 is.
+
+    On the paths in `streamed` the HTTP/1 handler gets the request's body as it comes."""
 
     grpc: GrpcService | None
     http: HttpHandler | None
+    streamed: frozenset[str] = frozenset()
 
 
 class Listener:
@@ -180,7 +187,7 @@ class Listener:
     ) -> None:
         server = self._server
         await server.loop.connect_accepted_socket(
-            lambda: Sniffer(server, address, serves.grpc, serves.http, source),
+            lambda: Sniffer(server, address, serves.grpc, serves.http, source, serves.streamed),
             sock,
             ssl=context,
             ssl_handshake_timeout=server.options.tls_handshake_seconds if context is not None else None,

@@ -19,3 +19,5 @@ class TransportOptions:
     tls_handshake_seconds: float = 10.0
     reuse_address: bool = True
     reuse_port: bool = False
+    stream_stall_seconds: float = 5.0
+    """An endless answer whose socket takes no byte for so long is dropped (--raft-write-timeout)."""

@@ -93,17 +93,37 @@ class Server:
         HTTP/2 they get 415 as from etcd, unless `http_on_plain_http2`. Raises ValueError for a bad URL, OSError when an
         address cannot be had; nothing listens then.
         """
-        places: dict[tuple[str, int, str], list[Endpoint]] = {}
-        for url in urls:
-            endpoint = Endpoint.parse(url)
-            if endpoint.secure and tls is None:
-                raise ValueError(f"{url!r} needs TLS")
-            places.setdefault(endpoint.place, []).append(endpoint)
+        places = _places(urls, tls)
         plain = Serves(self._service(http if http_on_plain_http2 else None) if grpc else None, http)
         # An HTTP-only TLS port speaks HTTP/2 as well, because TLS clients negotiate it.
         secure = Serves(self._service(http) if grpc else self._http_service(http), http)
         if not grpc and http_on_plain_http2:
             plain = Serves(self._http_service(http), http)
+        return await self._open(places, plain, secure, tls)
+
+    async def listen_http1(
+        self,
+        urls: Sequence[str],
+        handler: HttpHandler,
+        *,
+        tls: TlsSource | None = None,
+        streamed: frozenset[str] = frozenset(),
+    ) -> list[Listener]:
+        """Listen for HTTP/1.1 alone, which is what etcd's members speak to each other.
+
+        Requests for the paths in `streamed` reach the handler with their head; it takes the body as it comes. Raises
+        as `listen` does.
+        """
+        serves = Serves(None, handler, streamed)
+        return await self._open(_places(urls, tls), serves, serves, tls)
+
+    async def _open(
+        self,
+        places: Mapping[tuple[str, int, str], Sequence[Endpoint]],
+        plain: Serves,
+        secure: Serves,
+        tls: TlsSource | None,
+    ) -> list[Listener]:
         opened: list[Listener] = []
         try:
             for endpoints in places.values():
@@ -242,3 +262,14 @@ class Server:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
+
+
+def _places(urls: Sequence[str], tls: TlsSource | None) -> dict[tuple[str, int, str], list[Endpoint]]:
+    """The endpoints by the socket that they share. Raises ValueError."""
+    places: dict[tuple[str, int, str], list[Endpoint]] = {}
+    for url in urls:
+        endpoint = Endpoint.parse(url)
+        if endpoint.secure and tls is None:
+            raise ValueError(f"{url!r} needs TLS")
+        places.setdefault(endpoint.place, []).append(endpoint)
+    return places

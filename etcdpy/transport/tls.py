@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from etcdpy import limits
 from etcdpy.transport import tls_refusal as refusal
+from etcdpy.transport.tls_address import address_refusal, remote_host, resolved_refusal
+from etcdpy.transport.tls_client import ClientTls, ClientTlsConfig
 from etcdpy.transport.tls_files import (
     FileSet,
     load_key_pair,
@@ -37,7 +39,7 @@ from etcdpy.transport.tls_options import ServerTlsConfig, TlsConfigError, apply_
 from etcdpy.transport.tls_selfsigned import SelfSigned, ensure_self_signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 __all__ = [
     "LoadedCertificate",
@@ -174,6 +176,29 @@ class ServerTls:
         if reason:
             raise _refused(f"client certificate authentication failed; {reason}", ssl_object, leaf)
 
+    def check_address(
+        self, ssl_object: ssl.SSLObject | ssl.SSLSocket, address: str
+    ) -> Coroutine[None, None, None] | None:
+        """Whether the client's certificate may come from `address`; the rest of the check if names must be resolved.
+
+        Both this call and the coroutine raise PeerRefused. Only peer ports check this, as on etcd.
+        """
+        host = remote_host(address)
+        leaf = _leaf(ssl_object) if self.config.verify_address and host else None
+        if leaf is None:
+            return None
+        reason = address_refusal(leaf, host)
+        if reason is None:
+            return self._check_names(ssl_object, leaf, host)
+        if reason:
+            raise _refused(reason, ssl_object, leaf)
+        return None
+
+    async def _check_names(self, ssl_object: ssl.SSLObject | ssl.SSLSocket, leaf: x509.Certificate, host: str) -> None:
+        reason = await resolved_refusal(leaf, host)
+        if reason:
+            raise _refused(reason, ssl_object, leaf)
+
     def log_refused(self, address: str, error: BaseException, ssl_object: object = None) -> None:
         """Log a connection that did not get through, as etcd does, with who it was and what to mend.
 
@@ -260,8 +285,8 @@ class ServerTls:
             ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
         )
         context.num_tickets = 0
-        # A client that offers only http/1.1 goes on without ALPN, as on etcd.
-        context.set_alpn_protocols(["h2"])
+        # A client that offers only http/1.1 goes on without ALPN, as on etcd. Members speak HTTP/1.1 alone.
+        context.set_alpn_protocols(["http/1.1" if self.config.endpoint == "peer" else "h2"])
         config = self.config
         self._unavailable = apply_options(context, config.cipher_suites, config.min_version, config.max_version)
 
@@ -345,26 +370,14 @@ def client_context(
     `verify=False` accepts any server, which is right only for a server that dials its own address. The files are read
     now; make a new context for each connection to follow changes.
     """
-    if bool(cert_file) != bool(key_file):
-        raise TlsConfigError(
-            f"ClientKeyFile and ClientCertFile must both be present or both absent: key: {key_file}, cert: {cert_file}]"
-        )
-    check_options(cipher_suites, min_version, max_version)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    apply_options(context, cipher_suites, min_version, max_version)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif trusted_ca_file:
-        authorities = parse_certificates(trusted_ca_file, read_bounded(trusted_ca_file))
-        context.load_verify_locations(cadata=b"".join(each.public_bytes(Encoding.DER) for each in authorities))
-    else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    if cert_file:
-        contents = [read_bounded(cert_file), read_bounded(key_file)]
-        load_key_pair(context, parse_key_pair(cert_file, key_file, contents))
-    return context
+    config = ClientTlsConfig(
+        cert_file=cert_file,
+        key_file=key_file,
+        trusted_ca_file=trusted_ca_file,
+        verify=verify,
+        cipher_suites=cipher_suites,
+        min_version=min_version,
+        max_version=max_version,
+        alpn=alpn,
+    )
+    return ClientTls(config).context()

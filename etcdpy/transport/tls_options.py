@@ -81,6 +81,8 @@ class ServerTlsConfig:
     min_version: str = "TLS1.2"
     max_version: str = ""
     endpoint: Literal["client", "peer"] = "client"
+    verify_address: bool = False
+    """Whether a client's certificate must name the address that it comes from (peer ports)."""
 
     @property
     def demands_certificate(self) -> bool:

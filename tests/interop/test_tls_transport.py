@@ -230,6 +230,9 @@ def test_a_context_that_cannot_be_made_refuses_one_connection(place: Place) -> N
         def check_peer(self, ssl_object: ssl.SSLObject) -> None:
             raise PermissionError("not you")
 
+        def check_address(self, ssl_object: ssl.SSLObject, address: str) -> None:
+            return None
+
         def log_refused(self, address: str, error: Exception) -> None:
             self.refused.append(error)
 

@@ -73,6 +73,9 @@ class Tls:
     def check_peer(self, ssl_object: ssl.SSLObject) -> None:
         assert ssl_object.selected_alpn_protocol() in ("h2", None)
 
+    def check_address(self, ssl_object: ssl.SSLObject, address: str) -> None:
+        return None
+
     def log_refused(self, address: str, error: Exception) -> None:
         self.refused.append(error)
 

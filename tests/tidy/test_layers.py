@@ -21,7 +21,8 @@ LAYERS: Final = (
     ("apply",),
     ("storage",),
     ("interchange",),
-    ("transport", "peer"),
+    ("transport",),
+    ("peer",),
     ("api",),
     ("server",),
     ("client",),
@@ -39,6 +40,7 @@ NARROWER: Final = {
     # reads and writes what others store, through the backend's protocol: knows no engine, no server
     "interchange": {*_GROUND, "backend", "proto", "raft", "mvcc", "lease", "membership"},
     "transport": _GROUND,  # knows no message of etcd's, so that it can move to a process of its own
+    "peer": {*_GROUND, "proto", "raft", "transport"},  # carries messages: knows no state, no membership
     "client": {*_GROUND, "proto"},
     "ctl": {*_GROUND, "proto", "client", "commandline"},
     "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "storage", "interchange"},
@@ -122,6 +124,7 @@ def test_directories_that_would_shadow_packages_are_no_packages() -> None:
         ("etcdpy/raft/core.py", "from etcdpy.mvcc.store import Store"),
         ("etcdpy/mvcc/store.py", "from etcdpy.raft.entry import Entry"),
         ("etcdpy/transport/grpc.py", "from etcdpy.proto import rpc_pb2"),
+        ("etcdpy/peer/network.py", "from etcdpy.storage.engine import Engine"),
         ("etcdpy/lease/lessor.py", "from etcdpy.membership.members import Members"),
         ("etcdpy/errors.py", "from etcdpy.raft.entry import Entry"),
         ("etcdpy/server/node.py", "from tests.support.client import Client"),
