@@ -363,6 +363,10 @@ CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 FILE_DESCRIPTORS_RESERVED: Final = 150
 """Descriptors kept from clients for the database, logs and peers; with fewer in all the member refuses to start."""
 
+FREED_MEMORY_KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Memory that was freed and may be wanted again at once: a list of 10,000 keys of 1 KB passes through some 20 MB. Also
+the largest value that glibc takes for the size from which a block gets a mapping of its own."""
+
 # --- storage ---
 
 RAFT_LOG_RECENT_BYTES: Final = 4 << 20

@@ -63,6 +63,7 @@ def run(config: Config) -> int:
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     process.restrict_umask()
+    process.keep_freed_memory()
     try:
         process.check_descriptor_limit()
     except process.TooFewDescriptors as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +27,22 @@ def test_open_descriptors_are_counted() -> None:
     assert process.descriptors_used() == before + 2
     for each in pair:
         os.close(each)
+
+
+def test_freed_memory_is_kept() -> None:
+    """In a process of its own: the heap's end stays where it was after 20 MB in pieces were freed."""
+    script = (
+        "import sys; from etcdpy.server import process\n"
+        "if 'keep' in sys.argv: assert process.keep_freed_memory()\n"
+        "pieces = [bytes(100_000) for _ in range(200)]; full = process.resident_bytes()\n"
+        "del pieces; print(full - process.resident_bytes())"
+    )
+
+    def given_back(*words: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=True).stdout)
+
+    assert given_back() > 10_000_000
+    assert given_back("keep") < 1_000_000
 
 
 def test_readings_are_plausible() -> None:
