@@ -313,6 +313,12 @@ PEER_LABELS_MAX: Final = 256
 RAFT_MESSAGE_BYTES: Final = 1 << 20
 """Entry data in one MsgApp, as in etcd: large enough to fill a pipe, small enough not to hold heartbeats up."""
 
+RAFT_INFLIGHT_MESSAGES: Final = 512
+"""MsgApps with entries that may be on their way to one member, as in etcd."""
+
+RAFT_INFLIGHT_BYTES: Final = 64 << 20
+"""Entry data that may be on its way to one member: a slow one must not fill the memory here. etcd has no such bound."""
+
 RAFT_READY_COMMITTED_BYTES: Final = 64 << 20
 """Entry data handed over for apply at once; bounds memory when a restarted member replays its log."""
 

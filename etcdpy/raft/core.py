@@ -2,11 +2,15 @@
 
     step.py         which message goes where, by role and type; the term check that comes first
     election.py     campaigning, votes
-    replication.py  entries, acknowledgements, heartbeats
-    reads.py        ReadIndex
+    replication.py  entries from a leader, and the answers
+    following.py    entries, heartbeats and snapshots at a follower
+    reads.py        ReadIndex, heartbeats
+    members.py      changes of configuration
+    transfer.py     handing the leadership over
     node.py         the door to the outside
 
 Paper: "In Search of an Understandable Consensus Algorithm (Extended Version)"; its section numbers are cited as 5.x.
+Thesis: "Consensus: Bridging Theory and Practice", cited as such.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.log import Log
 from etcdpy.raft.reads import ReadQueue
 from etcdpy.raft.tracker import Configuration, Tracker
-from etcdpy.raft.types import NO_MEMBER, HardState, LogStorage, ReadState, Role
+from etcdpy.raft.types import NO_MEMBER, HardState, LogStorage, ReadOnly, ReadState, Role
 
 if TYPE_CHECKING:
     import random
@@ -32,15 +36,21 @@ _LEAVES_AT_ONCE: Final = frozenset(
     (
         raft_pb2.MsgApp,
         raft_pb2.MsgHeartbeat,
+        raft_pb2.MsgPreVote,
+        raft_pb2.MsgPreVoteResp,
         raft_pb2.MsgProp,
         raft_pb2.MsgReadIndex,
         raft_pb2.MsgReadIndexResp,
+        raft_pb2.MsgSnap,
+        raft_pb2.MsgTimeoutNow,
+        raft_pb2.MsgTransferLeader,
     )
 )
-"""Types that promise nothing which is not durable already: a leader's term was durable before it got a vote."""
+"""Types that promise nothing which is not durable already: a leader's term was durable before it got a vote, and a
+pre-vote binds nobody. The others are MsgVote, MsgVoteResp, MsgAppResp and MsgHeartbeatResp."""
 
-_WITHOUT_TERM: Final = frozenset((raft_pb2.MsgProp, raft_pb2.MsgReadIndex))
-"""Forwarded requests, which hold in any term."""
+WITHOUT_TERM: Final = frozenset((raft_pb2.MsgProp, raft_pb2.MsgReadIndex))
+"""Forwarded requests, which hold in any term. All other types carry one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,18 @@ class Config:
     heartbeat_ticks: int = 1
     applied: int = 0
     """The last entry whose effects are in the applied state; committed entries after it are handed out again."""
+    pre_vote: bool = True
+    """Ask whether an election would be won before starting one."""
+    check_quorum: bool = True
+    """A leader that has not heard a quorum for an election timeout steps down, and who has heard a leader within one
+    ignores who asks for votes: a member that comes back from a partition disturbs nobody."""
+    read_only: ReadOnly = ReadOnly.SAFE
+    step_down_on_removal: bool = False
+    """Whether a leader that is removed, or becomes a learner, stops leading at once. As in etcd it leads on, without
+    counting itself, until its process ends: so the others learn that the change is committed."""
     max_message_bytes: int = limits.RAFT_MESSAGE_BYTES
+    max_inflight_messages: int = limits.RAFT_INFLIGHT_MESSAGES
+    max_inflight_bytes: int = limits.RAFT_INFLIGHT_BYTES
     max_committed_bytes: int = limits.RAFT_READY_COMMITTED_BYTES
     max_uncommitted_bytes: int = limits.RAFT_UNCOMMITTED_BYTES
     max_inflight_reads: int = field(default=limits.RAFT_WAITING_READS)
@@ -64,6 +85,9 @@ class Config:
         assert self.id != NO_MEMBER
         assert 0 < self.heartbeat_ticks < self.election_ticks
         assert min(self.max_message_bytes, self.max_committed_bytes, self.max_uncommitted_bytes) > 0
+        assert self.max_inflight_messages > 0
+        assert self.max_inflight_bytes >= self.max_message_bytes, "a message must fit into the window"
+        assert self.check_quorum or self.read_only is not ReadOnly.LEASE_BASED, "a lease needs check_quorum"
 
 
 class Raft:
@@ -75,6 +99,7 @@ class Raft:
         "election_elapsed",
         "heartbeat_elapsed",
         "id",
+        "lead_transferee",
         "leader",
         "log",
         "messages",
@@ -94,7 +119,7 @@ class Raft:
         self.config = config
         self.id = config.id
         self.log = Log(config.storage, config.applied)
-        self.tracker = Tracker(Configuration.from_conf_state(conf_state), self.log.last_index)
+        self.tracker = self.new_tracker(Configuration.from_conf_state(conf_state))
         self.term = hard_state.term
         self.vote = hard_state.vote
         assert hard_state.commit <= self.log.last_index, (hard_state, self.log.last_index)
@@ -104,6 +129,8 @@ class Raft:
         """Term and vote (and some commit index) as known to be on disk."""
         self.role = Role.FOLLOWER
         self.leader = NO_MEMBER
+        self.lead_transferee = NO_MEMBER
+        """The member that this leader is handing over to; proposals are dropped meanwhile."""
         self.reads = ReadQueue()
         self.messages: list[Message] = []
         self.messages_after_persist: list[Message] = []
@@ -129,8 +156,8 @@ class Raft:
 
     @property
     def promotable(self) -> bool:
-        """Whether this member may become leader: it votes in the configuration that it knows."""
-        return self.id in self.tracker.configuration.voters.ids
+        """Whether this member may become leader: it votes in the configuration that it knows, and has all its state."""
+        return self.log.snapshot is None and self.tracker.configuration.is_voter(self.id)
 
     def conf_state(self) -> ConfState:
         """The current configuration."""
@@ -140,6 +167,11 @@ class Raft:
         """Whether the commit index lies in the current term: only then does a leader know all that is committed."""
         return self.log.matches(self.log.committed, self.term)
 
+    def new_tracker(self, configuration: Configuration) -> Tracker:
+        """A tracker that knows nothing yet."""
+        config = self.config
+        return Tracker(configuration, self.log.last_index, config.max_inflight_messages, config.max_inflight_bytes)
+
     # --- roles ---
 
     def become_follower(self, term: int, leader: int) -> None:
@@ -148,8 +180,15 @@ class Raft:
         self.role = Role.FOLLOWER
         self.leader = leader
 
+    def become_pre_candidate(self) -> None:
+        """From any role but leader. Nothing else changes: neither term nor vote."""
+        assert self.role is not Role.LEADER
+        self.tracker.votes = {}
+        self.role = Role.PRE_CANDIDATE
+        self.leader = NO_MEMBER
+
     def become_candidate(self) -> None:
-        """From follower or candidate: a new term, and the own vote."""
+        """From any role but leader: a new term, and the own vote."""
         assert self.role is not Role.LEADER
         self._reset(self.term + 1)
         self.role = Role.CANDIDATE
@@ -163,6 +202,7 @@ class Raft:
         self.leader = self.id
         own = self.tracker.progress[self.id]
         own.become_replicate()
+        own.recent_active = True
         # A change of configuration may be among the entries that are not applied yet. Searching them is not worth it:
         # waiting until all of them are applied is as safe.
         self.pending_conf_index = self.log.last_index
@@ -180,6 +220,7 @@ class Raft:
         self.heartbeat_elapsed = 0
         ticks = self.config.election_ticks
         self.randomized_election_ticks = ticks + self.config.random.randrange(ticks)
+        self.lead_transferee = NO_MEMBER
         self.pending_conf_index = 0
         self.reads = ReadQueue()
         self.tracker.reset(self.log.last_index)
@@ -187,17 +228,25 @@ class Raft:
     # --- shared by the message modules ---
 
     def send(self, message: Message) -> None:
-        """Queue a message for the next Ready; `to` is set. An answer to a vote carries its own term already."""
+        """Queue a message for the next Ready; `to` is set. What belongs to a vote carries its own term already, and a
+        question that is passed on its sender."""
         assert message.to not in (NO_MEMBER, self.id), message
-        message.from_ = self.id
+        message.from_ = message.from_ or self.id
         kind = message.type
-        if kind not in _WITHOUT_TERM and not message.term:
+        if kind not in WITHOUT_TERM and not message.term:
             message.term = self.term
-        persisted = self.durable.term == self.term and self.durable.vote == self.vote
-        if kind in _LEAVES_AT_ONCE or (kind == raft_pb2.MsgHeartbeatResp and persisted):
+        if kind in _LEAVES_AT_ONCE or self._promises_nothing_new(message):
             self.messages.append(message)
         else:
             self.messages_after_persist.append(message)
+
+    def _promises_nothing_new(self, message: Message) -> bool:
+        """Whether what an answer to a leader says is durable already: the term, and the entries it acknowledges."""
+        if self.durable.term != self.term or self.log.snapshot is not None:
+            return False
+        if message.type == raft_pb2.MsgAppResp:
+            return message.reject or message.index <= self.log.stable
+        return message.type == raft_pb2.MsgHeartbeatResp
 
     def acknowledge_own(self, index: int) -> None:
         """As leader: own entries up to `index` are durable, so they count towards the quorum (not before: 5.4)."""

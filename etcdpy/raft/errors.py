@@ -49,6 +49,10 @@ class LogLost(RaftError):
     """
 
 
+class SnapshotTemporarilyUnavailable(RaftError):
+    """Storage cannot give a snapshot now; a later attempt may succeed."""
+
+
 class LogUnavailable(RaftError):
     """An index beyond the end of the log."""
 

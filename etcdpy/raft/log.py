@@ -9,6 +9,8 @@ proposed here is handed out as the very object that was proposed, and the hot ro
 
 Invariants: applied <= committed <= last; offset - 1 <= stable <= last; the tail holds every entry above
 min(stable, applied) that is newer than the start of the process.
+
+While a snapshot waits to be installed, it is what precedes the tail: storage is not asked, and nothing is applied.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from etcdpy.raft.errors import LogCompacted, LogUnavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from etcdpy.proto import raft_pb2
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.types import LogStorage
 
@@ -28,10 +31,23 @@ if TYPE_CHECKING:
 class Log:
     """See the module's drawing. Indexes count from 1; sizes are bytes of entry data."""
 
-    __slots__ = ("_before", "_ends", "_offset", "_tail", "applied", "committed", "last_index", "stable", "storage")
+    __slots__ = (
+        "_before",
+        "_ends",
+        "_offset",
+        "_tail",
+        "applied",
+        "committed",
+        "last_index",
+        "snapshot",
+        "stable",
+        "storage",
+    )
 
     def __init__(self, storage: LogStorage, applied: int) -> None:
         self.storage = storage
+        self.snapshot: raft_pb2.Snapshot | None = None
+        """A snapshot that waits to be installed."""
         self.last_index = storage.last_index()
         self.stable = self.last_index
         self.committed = self.applied = max(applied, storage.first_index() - 1)
@@ -45,7 +61,9 @@ class Log:
     # --- reading ---
 
     def first_index(self) -> int:
-        """The first index that storage still has."""
+        """The first entry that can be had."""
+        if self.snapshot is not None:
+            return self.snapshot.metadata.index + 1
         return self.storage.first_index()
 
     def term(self, index: int) -> int:
@@ -55,7 +73,12 @@ class Log:
             if index > self.last_index:
                 raise LogUnavailable(f"no entry {index}: the log ends at {self.last_index}")
             return self._tail[position].term
-        return self.storage.term(index)
+        if self.snapshot is None:
+            return self.storage.term(index)
+        metadata = self.snapshot.metadata
+        if index != metadata.index:
+            raise LogCompacted(f"entry {index} is covered by the snapshot at {metadata.index}")
+        return metadata.term
 
     def last_term(self) -> int:
         """The term of the last entry."""
@@ -76,6 +99,8 @@ class Log:
     def slice(self, lo: int, hi: int, max_bytes: int) -> list[Entry]:
         """Entries lo <= index < hi, at least one, otherwise no more than `max_bytes`; may stop where storage ends."""
         if lo < self._offset:
+            if self.snapshot is not None:
+                raise LogCompacted(f"entry {lo} is covered by the snapshot at {self.snapshot.metadata.index}")
             return self.storage.entries(lo, min(hi, self._offset), max_bytes)
         start, stop = lo - self._offset, hi - self._offset
         before = self._ends[start - 1] if start else self._before
@@ -113,7 +138,7 @@ class Log:
 
     def appliable_index(self) -> int:
         """The last entry that may be applied: committed, and durable here (etcd issue 14370)."""
-        return min(self.committed, self.stable)
+        return min(self.committed, self.stable) if self.snapshot is None else self.applied
 
     def next_committed(self, max_bytes: int) -> list[Entry]:
         """What to apply next; at least one entry when there is any."""
@@ -173,6 +198,23 @@ class Log:
         self.stable = min(self.stable, first - 1)
         self.last_index = first - 1
 
+    def restore(self, snapshot: raft_pb2.Snapshot) -> None:
+        """A snapshot replaces the whole log; it waits to be installed."""
+        index = snapshot.metadata.index
+        assert index > self.committed, (index, self.committed)
+        self.snapshot = snapshot
+        if self._ends:
+            self._before = self._ends[-1]
+        self._tail, self._ends = [], []
+        self._offset = index + 1
+        self.last_index = self.stable = self.committed = index
+
+    def installed(self, snapshot: raft_pb2.Snapshot) -> None:
+        """The snapshot, and with it storage's new start, is durable; unless an even newer one has come since."""
+        self.applied = max(self.applied, snapshot.metadata.index)
+        if self.snapshot is snapshot:
+            self.snapshot = None
+
     def commit_to(self, index: int) -> bool:
         """Raise the commit index; it never falls. True when it rose."""
         if index <= self.committed:
@@ -193,7 +235,7 @@ class Log:
 
     def applied_to(self, index: int) -> None:
         """Entries up to `index` have been taken over for apply."""
-        assert self.applied <= index <= self.appliable_index(), (self.applied, index, self.appliable_index())
+        assert self.applied <= index <= min(self.committed, self.stable), (self.applied, index, self.committed)
         self.applied = index
         self._drop()
 

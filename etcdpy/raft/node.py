@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from etcdpy.proto import raft_pb2
-from etcdpy.raft import confchange, election, reads, replication, step
+from etcdpy.raft import confchange, election, following, members, reads, replication, step, transfer
 from etcdpy.raft.core import Config, Raft
-from etcdpy.raft.entry import NORMAL, Entry, EntryType
-from etcdpy.raft.errors import ConfChangeRefused, InvalidConfChange
-from etcdpy.raft.message import Message
-from etcdpy.raft.types import HardState, Ready, Role, SoftState
+from etcdpy.raft.entry import NORMAL
+from etcdpy.raft.types import NO_MEMBER, HardState, Ready, Role, SoftState
 
 if TYPE_CHECKING:
+    from etcdpy.raft.entry import Entry
+    from etcdpy.raft.message import Message
+    from etcdpy.raft.tracker import ProgressState
     from etcdpy.raft.types import ConfState
 
 
@@ -39,6 +39,24 @@ class Status(NamedTuple):
     last_index: int
     stable: int
     is_learner: bool
+    lead_transferee: int
+    """Whom this leader is handing over to."""
+    progress: dict[int, MemberProgress]
+    """What a leader knows of each member, itself included; empty at others."""
+
+
+class MemberProgress(NamedTuple):
+    """See tracker.Progress."""
+
+    match: int
+    next: int
+    state: ProgressState
+    recent_active: bool
+    is_learner: bool
+    paused: bool
+    pending_snapshot: int
+    inflight_messages: int
+    inflight_bytes: int
 
 
 class RawNode:
@@ -59,13 +77,25 @@ class RawNode:
         raft = self._raft
         raft.election_elapsed += 1
         if raft.role is Role.LEADER:
-            raft.heartbeat_elapsed += 1
-            if raft.heartbeat_elapsed >= raft.config.heartbeat_ticks:
-                raft.heartbeat_elapsed = 0
-                reads.broadcast_heartbeat(raft)
+            self._tick_leader()
         elif raft.promotable and raft.election_elapsed >= raft.randomized_election_ticks:
             raft.election_elapsed = 0
             election.campaign(raft)
+
+    def _tick_leader(self) -> None:
+        raft = self._raft
+        if raft.election_elapsed >= raft.config.election_ticks:
+            raft.election_elapsed = 0
+            raft.lead_transferee = NO_MEMBER
+            if raft.config.check_quorum:
+                election.check_quorum(raft)
+                if raft.role is not Role.LEADER:
+                    return
+            members.maybe_leave_joint(raft)
+        raft.heartbeat_elapsed += 1
+        if raft.heartbeat_elapsed >= raft.config.heartbeat_ticks:
+            raft.heartbeat_elapsed = 0
+            reads.broadcast_heartbeat(raft)
 
     def advance_ticks(self, ticks: int) -> None:
         """Let time pass at start-up without acting on it (--initial-election-tick-advance): at most one election
@@ -86,7 +116,20 @@ class RawNode:
     def report_unreachable(self, member: int) -> None:
         """The transport could not deliver to `member`."""
         if self._raft.role is Role.LEADER:
-            replication.handle_unreachable(self._raft, Message(raft_pb2.MsgUnreachable, from_=member))
+            replication.report_unreachable(self._raft, member)
+
+    def report_snapshot(self, member: int, *, ok: bool) -> None:
+        """A MsgSnap of this member's has been handed over, or could not be. Without this word the member gets nothing
+        more from this leader until it answers by itself."""
+        if self._raft.role is Role.LEADER:
+            replication.report_snapshot(self._raft, member, ok=ok)
+
+    def transfer_leadership(self, target: int) -> bool:
+        """Hand the leadership over to `target`; a follower asks its leader to. False when that cannot even be tried.
+
+        Watch the leader to see it done; after an election timeout it is given up.
+        """
+        return transfer.transfer(self._raft, target)
 
     def propose(self, entries: list[Entry]) -> None:
         """Propose a batch of normal entries; a leader numbers them in place. Raises ProposalDropped, taking none.
@@ -99,43 +142,27 @@ class RawNode:
         if raft.role is Role.LEADER:
             replication.propose(raft, entries)
         else:
-            replication.forward_proposal(raft, entries)
+            following.forward_proposal(raft, entries)
 
     def propose_conf_change(self, change: confchange.ConfChange, proposal: object = None) -> Entry:
         """Propose a change of members; returns its entry. Raises ConfChangeRefused or ProposalDropped.
 
-        Only a leader can judge it, so a follower refuses too. One change at a time, and only once applied is it over.
+        One change at a time, and only once applied is it over. At a follower it goes to the leader, which drops without
+        a word what it refuses.
         """
         raft = self._raft
-        if raft.role is not Role.LEADER:
-            raise ConfChangeRefused("not the leader")
-        if raft.pending_conf_index > raft.log.applied:
-            raise ConfChangeRefused(f"a change of members may be unapplied at entry {raft.pending_conf_index}")
-        v2 = confchange.as_v2(change)
-        try:
-            confchange.next_configuration(raft.tracker.configuration, v2)
-        except InvalidConfChange as error:
-            raise ConfChangeRefused(str(error)) from error
-        is_v1 = isinstance(change, raft_pb2.ConfChange)
-        kind = EntryType.CONF_CHANGE if is_v1 else EntryType.CONF_CHANGE_V2
-        entry = Entry(change.SerializeToString(), proposal, type=kind)
-        replication.propose(raft, [entry])
-        raft.pending_conf_index = entry.index
+        entry = members.make_entry(change, proposal)
+        if raft.role is Role.LEADER:
+            members.propose(raft, entry)
+        else:
+            following.forward_proposal(raft, [entry])
         return entry
 
     def apply_conf_change(self, change: confchange.ConfChange) -> ConfState:
         """A committed change is being applied: go over to the new members. To be called before advance() of the Ready
         that carried it. Returns what to store as the group. Raises InvalidConfChange, with nothing changed."""
         raft = self._raft
-        configuration = confchange.next_configuration(raft.tracker.configuration, confchange.as_v2(change))
-        raft.tracker.switch(configuration, raft.log.last_index)
-        if raft.role is Role.LEADER:
-            if raft.promotable:
-                # A smaller quorum may have committed more by now.
-                raft.maybe_commit()
-                replication.broadcast_append(raft)
-            else:
-                raft.become_follower(raft.term, 0)
+        members.switch(raft, confchange.next_configuration(raft.tracker.configuration, confchange.as_v2(change)))
         return raft.conf_state()
 
     def read_index(self, context: bytes) -> bool:
@@ -145,13 +172,15 @@ class RawNode:
         return reads.request_read(raft, raft.id, context)
 
     def read_index_now(self) -> int | None:
-        """The index a linearizable read may use at once, when this member decides alone; None when it must ask.
+        """The index a linearizable read may use at once, when this member decides alone or trusts its lease; None when
+        it must ask.
 
         Hot road: spares a group of one the way through Ready.
         """
         raft = self._raft
-        alone = raft.role is Role.LEADER and raft.tracker.configuration.voters.is_only(raft.id)
-        return raft.log.committed if alone and raft.committed_in_term() else None
+        if raft.role is not Role.LEADER or not reads.answers_at_once(raft):
+            return None
+        return raft.log.committed if raft.committed_in_term() else None
 
     # --- output ---
 
@@ -165,6 +194,7 @@ class RawNode:
             or raft.messages
             or raft.messages_after_persist
             or raft.read_states
+            or log.snapshot is not None
             or raft.hard_state != self._given_hard
             or self._soft_state() != self._given_soft
         )
@@ -182,12 +212,12 @@ class RawNode:
             soft_state=soft if soft != self._given_soft else None,
             hard_state=hard if hard != given else None,
             entries=entries,
-            must_sync=bool(entries) or hard.term != given.term or hard.vote != given.vote,
+            must_sync=bool(entries or log.snapshot) or hard.term != given.term or hard.vote != given.vote,
             committed=log.next_committed(raft.config.max_committed_bytes),
             messages=raft.messages,
             messages_after_persist=raft.messages_after_persist,
             read_states=raft.read_states,
-            snapshot=None,
+            snapshot=log.snapshot,
         )
         raft.messages, raft.messages_after_persist, raft.read_states = [], [], []
         self._given_hard, self._given_soft, self._outstanding = hard, soft, ready
@@ -205,17 +235,23 @@ class RawNode:
         """`ready` is done: entries and hard state are durable, committed entries were taken over for apply."""
         assert ready is self._outstanding, "advance() takes the outstanding Ready"
         self._outstanding = None
-        raft = self._raft
+        raft, log = self._raft, self._raft.log
         if ready.hard_state is not None:
             raft.durable = ready.hard_state
+        if ready.snapshot is not None:
+            log.installed(ready.snapshot)
         if ready.committed:
-            raft.log.applied_to(ready.committed[-1].index)
-        if ready.entries:
+            log.applied_to(ready.committed[-1].index)
+        if ready.entries and log.snapshot is None:
+            # Otherwise a snapshot came meanwhile. Installing it empties the log on disk, so nothing there counts.
             last = ready.entries[-1]
-            raft.log.stable_to(last.index, last.term)
+            log.stable_to(last.index, last.term)
         election.own_vote_durable(raft)
-        if raft.role is Role.LEADER and ready.entries:
-            replication.own_entries_durable(raft)
+        if raft.role is Role.LEADER:
+            if ready.entries:
+                replication.own_entries_durable(raft)
+            if ready.committed:
+                members.maybe_leave_joint(raft)
 
     # --- looking in ---
 
@@ -233,6 +269,8 @@ class RawNode:
             log.last_index,
             log.stable,
             raft.is_learner,
+            raft.lead_transferee,
+            self._progress() if raft.role is Role.LEADER else {},
         )
 
     def matches(self) -> dict[int, int] | None:
@@ -241,6 +279,22 @@ class RawNode:
         if raft.role is not Role.LEADER:
             return None
         return {member: progress.match for member, progress in raft.tracker.progress.items()}
+
+    def _progress(self) -> dict[int, MemberProgress]:
+        return {
+            member: MemberProgress(
+                each.match,
+                each.next,
+                each.state,
+                each.recent_active,
+                each.is_learner,
+                each.paused,
+                each.pending_snapshot,
+                len(each.inflights),
+                each.inflights.bytes,
+            )
+            for member, each in self._raft.tracker.progress.items()
+        }
 
     def conf_state(self) -> ConfState:
         """The members as of the last applied change."""
@@ -275,4 +329,4 @@ class RawNode:
         return SoftState(self._raft.leader, self._raft.role)
 
 
-__all__ = ["NORMAL", "Config", "RawNode", "Status"]
+__all__ = ["NORMAL", "Config", "MemberProgress", "RawNode", "Status"]

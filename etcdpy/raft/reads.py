@@ -1,7 +1,7 @@
-"""ReadIndex (Raft thesis 6.4): a linearizable read without writing to the log.
+"""ReadIndex (Raft thesis 6.4): a linearizable read without writing to the log. And heartbeats, which carry its proof.
 
 A leader notes its commit index, proves with one round of heartbeats that it still leads, and hands the index out; the
-read may be served once that index is applied. A group of one needs no round.
+read may be served once that index is applied. A group of one needs no round, and ReadOnly.LEASE_BASED makes none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import InvalidMessage
 from etcdpy.raft.message import Message
-from etcdpy.raft.types import NO_MEMBER, ReadState, Role
+from etcdpy.raft.types import NO_MEMBER, ReadOnly, ReadState, Role
 
 if TYPE_CHECKING:
     from etcdpy.raft.core import Raft
@@ -76,10 +76,15 @@ def release_early(raft: Raft) -> None:
 
 
 def _start(raft: Raft, asker: int, context: bytes) -> None:
-    if raft.tracker.configuration.voters.is_only(raft.id):
+    if answers_at_once(raft):
         _answer(raft, asker, raft.log.committed, context)
     else:
         raft.reads.waiting.append((raft.log.committed, asker, context))
+
+
+def answers_at_once(raft: Raft) -> bool:
+    """Whether this leader needs to ask nobody."""
+    return raft.config.read_only is ReadOnly.LEASE_BASED or raft.tracker.configuration.voters.is_only(raft.id)
 
 
 def _prove(raft: Raft) -> None:
@@ -95,7 +100,8 @@ def broadcast_heartbeat(raft: Raft) -> None:
     context = raft.reads.heartbeat_context()
 
     def send(member: int) -> None:
-        commit = min(raft.tracker.progress[member].match, raft.log.committed)
+        progress = raft.tracker.progress[member]
+        commit = progress.sent_commit = min(progress.match, raft.log.committed)
         raft.send(Message(raft_pb2.MsgHeartbeat, to=member, commit=commit, context=context))
 
     raft.tracker.each_peer(raft.id, send)
@@ -130,9 +136,9 @@ def handle_read_index(raft: Raft, message: Message) -> None:
     asker = message.from_
     if raft.role is Role.LEADER:
         request_read(raft, asker, message.entries[0].data)
-    elif raft.leader not in (NO_MEMBER, raft.id):
+    elif raft.leader not in (NO_MEMBER, asker):
         # The asker stays the sender, so that the leader answers it and not this member.
-        raft.messages.append(Message(message.type, to=raft.leader, from_=asker, entries=message.entries))
+        raft.send(Message(message.type, to=raft.leader, from_=asker, entries=message.entries))
 
 
 def handle_read_index_response(raft: Raft, message: Message) -> None:

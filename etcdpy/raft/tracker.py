@@ -1,7 +1,11 @@
 """What a leader knows of each member, and what the group as a whole has agreed on.
 
     PROBE      where the follower's log agrees with ours is not known: one message at a time, waiting for its answer
-    REPLICATE  it is known: entries flow without waiting, `next` runs ahead of `match`
+    REPLICATE  it is known: entries flow without waiting, `next` runs ahead of `match`, as far as the window allows
+    SNAPSHOT   what the follower needs was truncated: a snapshot is on its way, and nothing else is sent
+
+    PROBE --acknowledged--> REPLICATE --refused, unreachable--> PROBE
+    either --entries truncated--> SNAPSHOT --sent or failed--> PROBE (paused), --acknowledged--> REPLICATE
 
 All changes of state are methods of Progress; nothing else writes its fields.
 """
@@ -11,6 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from etcdpy.raft.inflights import Inflights
 from etcdpy.raft.quorum import JointConfig, MajorityConfig, VoteResult
 from etcdpy.raft.types import ConfState
 
@@ -23,45 +28,91 @@ class ProgressState(Enum):
 
     PROBE = "probe"
     REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
 
 
 class Progress:
-    """A leader's view of one member. Invariant: 0 <= match < next."""
+    """A leader's view of one member. Invariant: 0 <= match < next; in SNAPSHOT next == pending_snapshot + 1."""
 
-    __slots__ = ("is_learner", "match", "next", "paused", "recent_active", "sent_commit", "state")
+    __slots__ = (
+        "flow_paused",
+        "inflights",
+        "is_learner",
+        "match",
+        "next",
+        "pending_snapshot",
+        "recent_active",
+        "sent_commit",
+        "state",
+    )
 
-    def __init__(self, next_index: int, *, match: int = 0, is_learner: bool = False) -> None:
-        assert 0 <= match < next_index, (match, next_index)
-        self.match = match
+    def __init__(
+        self, next_index: int, inflights: Inflights, *, is_learner: bool = False, active: bool = False
+    ) -> None:
+        assert next_index > 0, next_index
+        self.match = 0
         """The member's log is known to agree with ours up to here, durably."""
         self.next = next_index
         """The next entry to send. Entries in (match, next) are on their way."""
         self.state = ProgressState.PROBE
-        self.paused = False
-        """Waits for an answer or a heartbeat's answer before anything more is sent."""
+        self.flow_paused = False
+        """Waits for an answer, or a heartbeat's answer, before anything more is sent: after a probe with entries, and
+        when the window is full."""
+        self.inflights = inflights
+        self.pending_snapshot = 0
+        """The index of the snapshot that is on its way."""
         self.sent_commit = 0
         """The highest commit index on its way to the member."""
         self.is_learner = is_learner
-        self.recent_active = True
+        self.recent_active = active
+        """Has been heard since the last check of the quorum. True for a new member, which had no chance to speak."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing may be sent now."""
+        return self.flow_paused or self.state is ProgressState.SNAPSHOT
+
+    def _become(self, state: ProgressState) -> None:
+        self.state, self.flow_paused, self.pending_snapshot = state, False, 0
+        self.inflights.clear()
 
     def become_probe(self) -> None:
-        """Find out anew where the logs agree."""
-        self.state, self.paused, self.next = ProgressState.PROBE, False, self.match + 1
-        self.sent_commit = min(self.sent_commit, self.match)
+        """Find out anew where the logs agree. After a snapshot: probably where it ends."""
+        after = max(self.match, self.pending_snapshot)
+        self._become(ProgressState.PROBE)
+        self.next = after + 1
+        self.sent_commit = min(self.sent_commit, after)
 
     def become_replicate(self) -> None:
         """The logs agree up to `match`: let entries flow."""
-        self.state, self.paused, self.next = ProgressState.REPLICATE, False, self.match + 1
+        self._become(ProgressState.REPLICATE)
+        self.next = self.match + 1
 
-    def sent(self, last_index: int, count: int, commit: int) -> None:
-        """A MsgApp with `count` entries up to `last_index` left."""
+    def become_snapshot(self, index: int) -> None:
+        """A snapshot up to `index` left."""
+        self._become(ProgressState.SNAPSHOT)
+        self.pending_snapshot = self.sent_commit = index
+        self.next = index + 1
+
+    def snapshot_reported(self, *, ok: bool) -> None:
+        """The snapshot has been handed over, or could not be. Wait for the member's own word, or a sign of life."""
+        if not ok:
+            self.pending_snapshot = 0
+        self.become_probe()
+        self.flow_paused = True
+
+    def sent(self, count: int, size: int, commit: int) -> None:
+        """A MsgApp with `count` entries of `size` bytes from `next` on left."""
+        assert self.state is not ProgressState.SNAPSHOT
         self.sent_commit = commit
-        if count == 0:
+        if self.state is ProgressState.PROBE:
+            self.flow_paused = self.flow_paused or count > 0
             return
-        if self.state is ProgressState.REPLICATE:
-            self.next = last_index + 1
-        else:
-            self.paused = True
+        if count:
+            self.next += count
+            self.inflights.add(self.next - 1, size)
+        # One that fills the window, or finds it full, is a probe: the next goes when something comes back.
+        self.flow_paused = self.inflights.full
 
     def acknowledge(self, index: int) -> bool:
         """The member has stored everything up to `index`. False when that is old news."""
@@ -69,7 +120,7 @@ class Progress:
             return False
         self.match = index
         self.next = max(self.next, index + 1)
-        self.paused = False
+        self.flow_paused = False
         return True
 
     def refuse(self, rejected: int, hint: int) -> bool:
@@ -82,11 +133,11 @@ class Progress:
                 return False
             self.become_probe()
             return True
-        if self.next - 1 != rejected:
+        if self.state is ProgressState.SNAPSHOT or self.next - 1 != rejected:
             return False
         self.next = max(min(rejected, hint + 1), self.match + 1)
         self.sent_commit = min(self.sent_commit, self.next - 1)
-        self.paused = False
+        self.flow_paused = False
         return True
 
     def wants_commit(self, commit: int) -> bool:
@@ -94,8 +145,18 @@ class Progress:
         return commit > self.sent_commit and self.sent_commit < self.next - 1
 
     def __repr__(self) -> str:
-        flags = "".join(f" {name}" for name, on in (("learner", self.is_learner), ("paused", self.paused)) if on)
-        return f"{self.state.value} match={self.match} next={self.next}{flags}"
+        text = f"{self.state.value} match={self.match} next={self.next}"
+        if self.is_learner:
+            text += " learner"
+        if self.paused:
+            text += " paused"
+        if self.pending_snapshot:
+            text += f" snapshot={self.pending_snapshot}"
+        if not self.recent_active:
+            text += " inactive"
+        if len(self.inflights):
+            text += f" inflight={len(self.inflights)}{'[full]' if self.inflights.full else ''}"
+        return text
 
 
 class Configuration:
@@ -133,6 +194,10 @@ class Configuration:
         """Every voter and learner, sorted."""
         return tuple(sorted({*self.voters.ids, *self.learners, *self.learners_next}))
 
+    def is_voter(self, member: int) -> bool:
+        """Whether `member` has a vote in either half."""
+        return member in self.voters.incoming or member in self.voters.outgoing
+
     @property
     def is_joint(self) -> bool:
         """Whether two sets of voters decide together."""
@@ -142,10 +207,12 @@ class Configuration:
 class Tracker:
     """Progress of every member under one configuration, and the votes of a running election."""
 
-    __slots__ = ("configuration", "matches", "progress", "votes")
+    __slots__ = ("_max_bytes", "_max_messages", "configuration", "matches", "progress", "votes")
 
-    def __init__(self, configuration: Configuration, last_index: int) -> None:
+    def __init__(self, configuration: Configuration, last_index: int, max_messages: int, max_bytes: int) -> None:
         self.configuration = configuration
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
         self.progress: dict[int, Progress] = {}
         self.matches: dict[int, int] = {}
         """member -> match, kept beside `progress` so that counting a quorum is plain arithmetic."""
@@ -156,21 +223,25 @@ class Tracker:
         """Forget what was known of everybody: a new term begins."""
         learners = self.configuration.learners
         self.progress = {
-            member: Progress(last_index + 1, is_learner=member in learners) for member in self.configuration.members()
+            member: Progress(last_index + 1, self._window(), is_learner=member in learners)
+            for member in self.configuration.members()
         }
         self.matches = {}
         self.votes = {}
 
+    def _window(self) -> Inflights:
+        return Inflights(self._max_messages, self._max_bytes)
+
     def switch(self, configuration: Configuration, last_index: int) -> None:
         """Go over to another configuration; what is known of members that stay is kept.
 
-        A new member is probed from the last entry on, and counts as active, as it had no chance to speak yet.
+        A new member is probed from the last entry on.
         """
         kept = self.progress
         self.configuration = configuration
         self.progress = {}
         for member in configuration.members():
-            progress = kept.get(member) or Progress(max(last_index, 1))
+            progress = kept.get(member) or Progress(max(last_index, 1), self._window(), active=True)
             progress.is_learner = member in configuration.learners
             self.progress[member] = progress
         self.matches = {member: self.progress[member].match for member in self.progress}
@@ -190,6 +261,13 @@ class Tracker:
         """Count one vote; a member's first one stands."""
         self.votes.setdefault(member, granted)
         return self.configuration.voters.vote_result(self.votes)
+
+    def check_activity(self, own_id: int) -> bool:
+        """Whether a quorum has been heard since the last check; begins the next one."""
+        active = {member: progress.recent_active for member, progress in self.progress.items()}
+        for member, progress in self.progress.items():
+            progress.recent_active = member == own_id
+        return self.configuration.voters.vote_result(active) is VoteResult.WON
 
     def each_peer(self, own_id: int, visit: Callable[[int], object]) -> None:
         """Call `visit` for every other member, by ascending id."""

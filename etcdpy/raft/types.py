@@ -6,7 +6,7 @@ Those on the hot road are tuples: immutable like a frozen dataclass and much che
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from etcdpy.proto import raft_pb2
@@ -25,6 +25,18 @@ class Role(IntEnum):
     FOLLOWER = 0
     CANDIDATE = 1
     LEADER = 2
+    PRE_CANDIDATE = 3
+    """Asks whether an election would be won, before it disturbs anybody with a new term (thesis 9.6)."""
+
+
+class ReadOnly(Enum):
+    """How a leader makes sure that it still leads before it answers a ReadIndex (thesis 6.4)."""
+
+    SAFE = "safe"
+    """By a round of heartbeats."""
+    LEASE_BASED = "lease-based"
+    """By the clock: a quorum that was heard within an election timeout elects nobody else. Only as good as clocks are;
+    needs check_quorum."""
 
 
 class HardState(NamedTuple):
@@ -94,7 +106,7 @@ class Ready(NamedTuple):
     """All that the outside must do now. The order is the contract:
 
     1. `messages` may leave at once.
-    2. `hard_state`, `entries` (and `snapshot`) become durable; with a sync when `must_sync`.
+    2. `snapshot` is installed, then `hard_state` and `entries` become durable; with a sync when `must_sync`.
     3. `messages_after_persist` leave: each promises something that step 2 wrote.
     4. `committed` is applied, in order. Its entries were durable before this Ready was made, so applying may run
        beside step 2.
@@ -114,7 +126,8 @@ class Ready(NamedTuple):
     messages_after_persist: list[Message]
     read_states: list[ReadState]
     snapshot: raft_pb2.Snapshot | None
-    """Always None until members can be sent snapshots."""
+    """Metadata of a state that replaces everything here, log included; the state itself came beside the message. The
+    entries of the same Ready follow it, and nothing is committed in that Ready."""
 
 
 class LogStorage(Protocol):
@@ -144,5 +157,8 @@ class LogStorage(Protocol):
         ...
 
     def snapshot(self) -> raft_pb2.Snapshot:
-        """Metadata of the state that replaces the truncated start of the log."""
+        """Metadata of a state that could be sent now in place of the start of the log.
+
+        Raises SnapshotTemporarilyUnavailable: it is asked for again when the member gives a sign of life.
+        """
         ...

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etcdpy.proto import raft_pb2
+from etcdpy.raft.confchange import parse
 from etcdpy.raft.entry import Entry, EntryType
-from etcdpy.raft.errors import LogCompacted, LogUnavailable, RaftError
+from etcdpy.raft.errors import LogCompacted, LogUnavailable, RaftError, SnapshotTemporarilyUnavailable
 from etcdpy.raft.message import Message, decode_message, encode_message
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState, LogStorage, ReadState, Ready, Role
@@ -24,6 +25,10 @@ class MemoryLog:
         self.hard_state = hard_state
         self.conf_state = conf_state
         self.start = (0, 0)
+        self.applied = 0
+        """What a snapshot that is asked for now would cover."""
+        self.can_snapshot = True
+        self._conf_states = {0: conf_state}
         self.stored: list[Entry] = []
 
     def initial_state(self) -> tuple[HardState, ConfState]:
@@ -58,7 +63,26 @@ class MemoryLog:
         return found
 
     def snapshot(self) -> raft_pb2.Snapshot:
-        raise LogUnavailable("no snapshots here")
+        if not self.can_snapshot:
+            raise SnapshotTemporarilyUnavailable("not now")
+        return snapshot_of(self.applied, self.term(self.applied), self.conf_state)
+
+    def install(self, snapshot: raft_pb2.Snapshot) -> None:
+        metadata = snapshot.metadata
+        assert metadata.index > self.start[0]
+        self.start, self.stored = (metadata.index, metadata.term), []
+        self.note_applied(metadata.index, ConfState.from_proto(metadata.conf_state))
+
+    def note_applied(self, index: int, conf_state: ConfState) -> None:
+        """The state is that of `index` now."""
+        self.applied, self.conf_state = index, conf_state
+        self._conf_states[index] = conf_state
+
+    def go_back(self, applied: int) -> None:
+        """What was applied after `applied` had not reached the disk."""
+        assert self.start[0] <= applied <= self.applied
+        self._conf_states = {index: state for index, state in self._conf_states.items() if index <= applied}
+        self.applied, self.conf_state = applied, self._conf_states[max(self._conf_states)]
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         self.hard_state = hard_state or self.hard_state
@@ -95,45 +119,64 @@ class Member:
 class Network:
     """Members that share one seed. Nothing happens but what a test asks for."""
 
-    def __init__(self, ids: Sequence[int], *, seed: int = 1, election_ticks: int = 10) -> None:
+    def __init__(self, ids: Sequence[int], *, seed: int = 1, election_ticks: int = 10, **options: Any) -> None:
         self.election_ticks = election_ticks
+        self.options = {"pre_vote": False, "check_quorum": False, **options}
+        """Further fields of each member's Config. Plain Raft unless a test asks for more."""
         self.seed = seed
         self.members: dict[int, Member] = {}
         self.wire: list[Message] = []
         self.errors: list[str] = []
         self.cut: Callable[[Message], bool] = lambda _message: False
+        self.states: dict[int, list[Entry]] = {}
+        """What each snapshot that was sent holds, by its index: every entry up to there."""
+        self.founders = ConfState(tuple(sorted(ids)))
         for member in ids:
-            self.add(member, ConfState(tuple(sorted(ids))))
+            self.add(member, self.founders)
 
     def add(self, member: int, conf_state: ConfState, log: MemoryLog | None = None) -> Member:
-        log = log or MemoryLog(conf_state)
+        log = log if log is not None else MemoryLog(conf_state)
         config = Config(
             id=member,
             storage=log,
             random=random.Random(f"{self.seed}/{member}"),
             election_ticks=self.election_ticks,
-            applied=log.start[0],
+            applied=log.applied,
+            **self.options,
         )
         self.members[member] = Member(RawNode(config), log)
         return self.members[member]
 
-    def crash(self, member: int) -> None:
-        """Start again from what was synced."""
+    def crash(self, member: int, applied: int | None = None) -> None:
+        """Start again from what was synced: the log, and the state of an `applied` index of the past (default: the
+        oldest that the log can follow)."""
         before = self.members[member]
-        self.add(member, before.log.conf_state, before.log)
+        before.log.go_back(before.log.start[0] if applied is None else applied)
+        self.add(member, before.log.conf_state, before.log).applied = before.applied[: before.log.applied]
 
     # --- one Ready, in its parts ---
 
     def take_ready(self, member: int) -> Ready:
         self.members[member].ready = ready = self.members[member].node.ready()
-        self.wire += ready.messages
+        self._send(member, ready.messages)
         return ready
+
+    def _send(self, member: int, messages: list[Message]) -> None:
+        for sent in messages:
+            if sent.snapshot is not None:
+                index = sent.snapshot.metadata.index
+                self.states[index] = self.members[member].applied[:index]
+        self.wire += messages
 
     def persist(self, member: int) -> None:
         ready = self.members[member].ready
         assert ready is not None
-        self.members[member].log.append(ready.hard_state, ready.entries)
-        self.wire += ready.messages_after_persist
+        here = self.members[member]
+        if ready.snapshot is not None:
+            here.log.install(ready.snapshot)
+            here.applied = list(self.states[ready.snapshot.metadata.index])
+        here.log.append(ready.hard_state, ready.entries)
+        self._send(member, ready.messages_after_persist)
 
     def finish(self, member: int) -> None:
         """Apply, and advance."""
@@ -143,7 +186,9 @@ class Network:
         for entry in ready.committed:
             here.applied.append(entry)
             if entry.type != EntryType.NORMAL:
-                here.log.conf_state = here.node.apply_conf_change(parse_conf_change(entry))
+                here.log.note_applied(entry.index, here.node.apply_conf_change(parse(entry)))
+        if ready.committed:
+            here.log.note_applied(ready.committed[-1].index, here.log.conf_state)
         here.reads += ready.read_states
         here.ready = None
         here.node.advance(ready)
@@ -190,10 +235,9 @@ class Network:
         return max(leaders)[1]
 
 
-def parse_conf_change(entry: Entry) -> raft_pb2.ConfChange | raft_pb2.ConfChangeV2:
-    if entry.type == EntryType.CONF_CHANGE:
-        return raft_pb2.ConfChange.FromString(entry.data)
-    return raft_pb2.ConfChangeV2.FromString(entry.data)
+def snapshot_of(index: int, term: int, conf_state: ConfState) -> raft_pb2.Snapshot:
+    metadata = raft_pb2.SnapshotMetadata(index=index, term=term, conf_state=conf_state.to_proto())
+    return raft_pb2.Snapshot(metadata=metadata)
 
 
 def carried(message: Message) -> Message:

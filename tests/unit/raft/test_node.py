@@ -134,11 +134,32 @@ def test_reading_at_once_needs_a_commit_in_the_term() -> None:
     assert Network([1, 2]).members[1].node.read_index_now() is None
 
 
-def test_membership_changes_only_at_the_leader() -> None:
+def test_a_follower_passes_membership_changes_on() -> None:
     network = Network([1, 2])
-    change = raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddNode, node_id=3)
-    with pytest.raises(ConfChangeRefused, match="not the leader"):
+    change = raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddLearnerNode, node_id=3)
+    with pytest.raises(ProposalDropped, match="no leader"):
         network.members[2].node.propose_conf_change(change)
+    network.members[1].node.campaign()
+    network.settle()
+    network.members[2].node.propose_conf_change(change)
+    network.settle()
+    assert network.members[2].node.conf_state() == ConfState((1, 2), (3,))
+
+
+def test_a_change_passed_on_that_cannot_be_taken_becomes_an_empty_entry() -> None:
+    """As etcd's leader has it: the log shows that something was asked for, and nothing happens."""
+    network = Network([1, 2])
+    network.members[1].node.campaign()
+    network.settle()
+    leave = raft_pb2.ConfChangeV2()
+    network.members[2].node.propose_conf_change(leave)
+    network.settle()
+    assert [(entry.type, entry.data) for entry in network.members[2].applied] == [(0, b""), (0, b"")]
+    twice = raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddLearnerNode, node_id=3)
+    network.members[2].node.propose_conf_change(twice)
+    network.members[2].node.propose_conf_change(twice)
+    network.settle()
+    assert [entry.type for entry in network.members[2].applied] == [0, 0, 1, 0]
 
 
 def test_an_impossible_change_is_refused_before_it_is_logged() -> None:
@@ -166,8 +187,8 @@ def test_local_messages_do_not_come_from_the_network(kind: int) -> None:
         single().members[1].node.step(message(kind, source=2, term=1))
 
 
-@pytest.mark.parametrize("kind", [raft_pb2.MsgSnap, raft_pb2.MsgPreVote, raft_pb2.MsgTimeoutNow])
-def test_what_is_not_built_says_so(kind: int) -> None:
+@pytest.mark.parametrize("kind", [raft_pb2.MsgForgetLeader, 24, 1 << 40])
+def test_what_no_member_says_is_refused(kind: int) -> None:
     with pytest.raises(MessageNotSupported):
         single().members[1].node.step(message(kind, source=2, term=1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 THREE = ConfState((1, 2, 3))
 
 
-def follower(term: int = 1, stored: list[tuple[int, int]] | None = None, commit: int = 0) -> tuple[Network, Member]:
+def follower(
+    term: int = 1, stored: list[tuple[int, int]] | None = None, commit: int = 0, **options: Any
+) -> tuple[Network, Member]:
     """Member 1 of three, with a log of (term, index), alone on the network."""
-    network = Network(())
+    network = Network((), **options)
     log = MemoryLog(THREE, HardState(term, 0, commit))
     log.append(None, [Entry(b"x", None, *pair) for pair in stored or []])
     return network, network.add(1, THREE, log)
@@ -59,14 +61,19 @@ def test_a_newer_term_makes_anyone_a_follower(start: str) -> None:
 
 
 def test_a_stale_term_is_refused() -> None:
-    """5.1: if a server receives a request with a stale term number, it rejects the request."""
-    network, member = follower(5)
+    """5.1: if a server receives a request with a stale term number, it rejects the request. As on etcd a late vote is
+    refused by silence, and a late leader is only told where nothing else could bring it the newer term."""
+    network, member = follower(5, pre_vote=True)
     member.node.step(message(raft_pb2.MsgApp, source=2, term=4, entries=[Entry(b"", None, 4, 1)]))
     member.node.step(message(raft_pb2.MsgVote, source=3, term=4, index=9, log_term=4))
+    member.node.step(message(raft_pb2.MsgPreVote, source=3, term=4, index=9, log_term=4))
     app, vote = answers(network)
     assert (app.type, app.term, app.index) == (raft_pb2.MsgAppResp, 5, 0)
-    assert (vote.type, vote.term, vote.reject) == (raft_pb2.MsgVoteResp, 5, True)
+    assert (vote.type, vote.term, vote.reject) == (raft_pb2.MsgPreVoteResp, 5, True)
     assert member.log.last_index() == 0
+    network, member = follower(5)
+    member.node.step(message(raft_pb2.MsgHeartbeat, source=2, term=4))
+    assert not answers(network)
 
 
 # --- 5.2 ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.errors import RaftError
 from etcdpy.raft.message import Message, type_name
+from etcdpy.raft.types import ReadOnly
 from tests.support.raft_network import Network
 from tests.support.scenario import run_scenario, scenario_files
 
@@ -20,7 +22,7 @@ def describe_message(message: Message) -> str:
     parts = [f"{message.from_}->{message.to} {type_name(message.type)}"]
     if message.term:
         parts.append(f"term={message.term}")
-    if message.type in (raft_pb2.MsgApp, raft_pb2.MsgVote):
+    if message.type in (raft_pb2.MsgApp, raft_pb2.MsgVote, raft_pb2.MsgPreVote):
         parts.append(f"log={message.log_term}/{message.index}")
     elif message.index:
         parts.append(f"index={message.index}")
@@ -30,6 +32,10 @@ def describe_message(message: Message) -> str:
         parts.append("refused")
     if message.reject_hint:
         parts.append(f"hint={message.log_term}/{message.reject_hint}")
+    if message.snapshot is not None:
+        parts.append(f"snapshot={message.snapshot.metadata.term}/{message.snapshot.metadata.index}")
+    if message.context and message.type in (raft_pb2.MsgVote, raft_pb2.MsgPreVote):
+        parts.append(message.context.decode())
     if message.entries and message.type == raft_pb2.MsgApp:
         parts.append(f"entries={' '.join(f'{entry.term}/{entry.index}' for entry in message.entries)}")
     return " ".join(parts)
@@ -62,8 +68,12 @@ class Player:
         lines = [text, *self.network.errors[seen:]]
         return "\n".join(line for line in lines if line) or "ok"
 
-    def do_members(self, ids: str, seed: str = "1") -> str:
-        self.network = Network([int(member) for member in ids.split(",")], seed=int(seed))
+    def do_members(self, ids: str, seed: str = "1", **options: str) -> str:
+        """Further arguments are fields of each member's Config: numbers, or `on`."""
+        values: dict[str, Any] = {name: value == "on" or int(value) for name, value in options.items()}
+        if "lease_based" in values:
+            values["read_only"] = ReadOnly.LEASE_BASED if values.pop("lease_based") else ReadOnly.SAFE
+        self.network = Network([int(member) for member in ids.split(",")], seed=int(seed), **values)
         return ""
 
     def do_tick(self, id: str, count: str = "1") -> str:  # noqa: A002
@@ -84,7 +94,57 @@ class Player:
         kind = raft_pb2.ConfChangeRemoveNode if remove else kind
         change = raft_pb2.ConfChange(type=kind, node_id=int(add or learn or remove))
         entry = self.network.members[int(id)].node.propose_conf_change(change)
-        return f"entry {entry.term}/{entry.index}"
+        return f"entry {entry.term}/{entry.index}" if entry.index else "passed on"
+
+    def do_joint(self, id: str, steps: str = "", transition: str = "Auto") -> str:  # noqa: A002
+        """Steps such as `+4,-1,~3`: 4 votes, 1 goes, 3 learns. None: leave."""
+        kinds = {
+            "+": raft_pb2.ConfChangeAddNode,
+            "-": raft_pb2.ConfChangeRemoveNode,
+            "~": raft_pb2.ConfChangeAddLearnerNode,
+        }
+        singles = [
+            raft_pb2.ConfChangeSingle(type=kinds[step[0]], node_id=int(step[1:])) for step in steps.split(",") if step
+        ]
+        value = raft_pb2.ConfChangeTransition.Value(f"ConfChangeTransition{transition}")
+        change = raft_pb2.ConfChangeV2(changes=singles, transition=value)
+        entry = self.network.members[int(id)].node.propose_conf_change(change)
+        return f"entry {entry.term}/{entry.index}" if entry.index else "passed on"
+
+    def do_group(self, id: str) -> str:  # noqa: A002
+        state = self.network.members[int(id)].node.conf_state()
+        parts = [f"{name}={','.join(map(str, getattr(state, name)))}" for name in state._fields[:4]]
+        return " ".join([*(part for part in parts if not part.endswith("=")), *["auto-leave"] * state.auto_leave])
+
+    def do_transfer(self, id: str, to: str) -> str:  # noqa: A002
+        return "" if self.network.members[int(id)].node.transfer_leadership(int(to)) else "cannot be tried"
+
+    def do_report(self, id: str, member: str, what: str) -> str:  # noqa: A002
+        node = self.network.members[int(id)].node
+        if what == "unreachable":
+            node.report_unreachable(int(member))
+        else:
+            node.report_snapshot(int(member), ok=what == "snapshot-sent")
+        return self.do_progress(id)
+
+    def do_progress(self, id: str) -> str:  # noqa: A002
+        lines = []
+        for member, each in self.network.members[int(id)].node.status().progress.items():
+            parts = [f"{member}: {each.state.value} match={each.match} next={each.next}"]
+            parts += [word for word, on in (("learner", each.is_learner), ("paused", each.paused)) if on]
+            parts += ["inactive"] * (not each.recent_active)
+            parts += [f"snapshot={each.pending_snapshot}"] * bool(each.pending_snapshot)
+            parts += [f"inflight={each.inflight_messages}/{each.inflight_bytes}"] * bool(each.inflight_messages)
+            lines.append(" ".join(parts))
+        return "\n".join(lines) or "does not lead"
+
+    def do_snapshots(self, id: str, possible: str) -> str:  # noqa: A002
+        self.network.members[int(id)].log.can_snapshot = possible == "yes"
+        return ""
+
+    def do_stop(self, id: str) -> str:  # noqa: A002
+        del self.network.members[int(id)]
+        return ""
 
     def do_read(self, id: str, context: str) -> str:  # noqa: A002
         taken = self.network.members[int(id)].node.read_index(context.encode())
@@ -101,6 +161,8 @@ class Player:
         lines = [f"sync {'needed' if ready.must_sync else 'not needed'}"]
         if ready.hard_state:
             lines.append("hard state term={} vote={} commit={}".format(*ready.hard_state))
+        if ready.snapshot:
+            lines.append(f"install {ready.snapshot.metadata.term}/{ready.snapshot.metadata.index}")
         if ready.entries:
             lines.append(f"store {describe_entries(ready.entries)}")
         if ready.committed:
@@ -151,10 +213,8 @@ class Player:
         return self.do_status(id)
 
     def do_start(self, id: str) -> str:  # noqa: A002
-        """A member that was added: its first configuration is nobody."""
-        from etcdpy.raft.types import ConfState
-
-        self.network.add(int(id), ConfState())
+        """A member that was added: it starts with the group as it was founded."""
+        self.network.add(int(id), self.network.founders)
         return ""
 
     def do_truncate(self, id: str, to: str) -> str:  # noqa: A002
