@@ -171,7 +171,8 @@ def make_node(loop: Loop, own: int, voters: tuple[int, ...]) -> Any:
     observer, applier = Observer(), Applier()
     log = MemoryLog(ConfState(voters=voters))
     disk = Disk(log)
-    raw = RawNode(Config(id=own, storage=log, random=random.Random(own)))
+    # Without pre-vote and lease, so that a test can have a leader deposed at once.
+    raw = RawNode(Config(id=own, storage=log, random=random.Random(own), pre_vote=False, check_quorum=False))
     node = Node(
         cast("Any", loop),
         raw,
