@@ -7,7 +7,7 @@
         CREATING           only while the directory is being made
         log/               LevelDB: the raft log (with --wal-dir: <wal-dir>/log)
         state/             LevelDB: the applied state
-        state.next/        LevelDB: a received state that is about to take its place
+        state.<identity>/  LevelDB: a state received from another member; takes the place of the other at a start
         tmp-*              what is being made; removed at start
 
 Nothing but regular files and directories is put there, so a copy of an idle member's directory is a backup.
@@ -57,7 +57,6 @@ class DataDir:
         self.member = path / "member"
         self.log_path = (wal_dir / "log") if wal_dir is not None else self.member / "log"
         self.state_path = self.member / "state"
-        self.next_state_path = self.member / "state.next"
         self._format_path = self.member / "FORMAT"
         self._creating_path = self.member / "CREATING"
         self._lock: int | None = None
@@ -140,14 +139,20 @@ class DataDir:
         """A name that nobody has, for something that does not survive a restart."""
         return self.member / f"{TEMPORARY_PREFIX}{kind}-{os.urandom(4).hex()}"
 
-    def put_next_state_in_place(self) -> None:
-        """The received state becomes the state, whose own place is free by now. Raises OSError."""
-        self.next_state_path.rename(self.state_path)
+    def received_state_path(self, identity: bytes) -> Path:
+        """Where the received state of that identity is."""
+        return self.member / f"state.{identity.hex()}"
+
+    def put_in_place(self, received: Path) -> None:
+        """Make a received state the one called `state`, the other a leftover. Raises OSError."""
+        if self.state_path.exists():
+            self.state_path.rename(self.temporary("retired-state"))
+        received.rename(self.state_path)
         sync_directory(self.member)
 
     def remove_leftovers(self) -> None:
-        """Give back the disk space of what was being made when the process ended."""
-        for path in sorted(self.member.glob(f"{TEMPORARY_PREFIX}*")):
+        """Give back the disk space of what was being made when the process ended, received states included."""
+        for path in sorted([*self.member.glob(f"{TEMPORARY_PREFIX}*"), *self.member.glob("state.*")]):
             logger.info("removing what an earlier run left", extra={"fields": {"path": str(path)}})
             try:
                 if path.is_dir():

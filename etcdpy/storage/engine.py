@@ -27,7 +27,7 @@ from etcdpy.storage.disk_thread import DiskThread
 from etcdpy.storage.frozen_view import FrozenView
 from etcdpy.storage.job import DiskJob
 from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY
-from etcdpy.storage.new_state import Installation, NewState
+from etcdpy.storage.new_state import Installation, NewState, RetiredState
 from etcdpy.storage.opening import open_databases
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class Engine:
         self._directory = directory
         self._log_database = opened.log_database
         self._state_database = opened.state_database
+        self._state_path = directory.state_path
+        self._retired: list[RetiredState] = []
+        self._undecided: NewState | None = None
+        """Whose installation failed: only the next start can tell whether it counts."""
         self._chain = opened.chain
         self._thread = DiskThread()
         self._average_sync_seconds = 0.0
@@ -140,6 +144,10 @@ class Engine:
             self._finish(job)
         self._log_database.close()
         self._state_database.close()
+        for retired in self._retired:
+            retired.close()
+        if self._undecided is not None:
+            self._undecided.database.close()
         self._directory.unlock()
 
     def bootstrap(self, conf_state: ConfState, hard_state: HardState, entries: Sequence[Entry] = ()) -> None:
@@ -201,7 +209,7 @@ class Engine:
         if self.failed is not None:
             raise self.failed
         assert self._installation is None, "the state is being replaced"
-        job = DiskJob(self._directory.log_path, self._directory.state_path, self.sync_durations, self.commit_durations)
+        job = DiskJob(self._directory.log_path, self._state_path, self.sync_durations, self.commit_durations)
         state = self.state
         worthwhile = state.open_writes >= limits.STATE_BATCH_RECORDS or state.open_bytes >= limits.STATE_BATCH_BYTES
         if worthwhile or (not entries and state.has_open_writes):
@@ -291,7 +299,7 @@ class Engine:
         """The applied state as it is now. Not to be called while entries are being applied."""
         applied = self.applied_index, self.applied_term
         overlay = self.state.overlay()
-        return FrozenView(self._state_database, self._directory.state_path, overlay, applied, self.log.conf_state)
+        return FrozenView(self._state_database, self._state_path, overlay, applied, self.log.conf_state)
 
     def temporary_path(self, kind: str) -> Path:
         """A name in the data directory for a file that no restart keeps."""
@@ -299,7 +307,7 @@ class Engine:
 
     def new_state(self) -> NewState:
         """An empty state beside this one, to be filled and installed or discarded. Raises StorageError."""
-        return NewState(self._directory.temporary("state"))
+        return NewState(self._directory)
 
     def install(
         self,
@@ -307,11 +315,11 @@ class Engine:
         hard_state: HardState,
         on_done: Callable[[Installation], None],
         loop: AbstractEventLoop,
-    ) -> Installation:
+    ) -> None:
         """Put a finished state in place of this one, for good or not at all, after the jobs that were submitted.
 
-        Until `on_done(installation)` comes on `loop`, reads see the old state, no job may be taken, and nobody may
-        hold a frozen view or an open scan. After it `state` is the new one, and the log starts after its index.
+        Until `on_done(installation)` comes on `loop`, reads see the old state and no job may be taken. In that very
+        call reads begin to see the new one, so whoever has drawn conclusions from the old must draw them anew there.
         """
         assert new_state.conf_state is not None, "not finished"
         assert self._installation is None, "one at a time"
@@ -321,16 +329,13 @@ class Engine:
         batch = self._log_database.write_batch(sync=self.fsync)
         self.log.start_anew(batch, new_state.index, new_state.term, new_state.identity)
         self.log.extend_chain(batch, 0)
-        self._installation = Installation(
-            self._directory, new_state, batch, self._state_database, self._defragmentation
-        )
+        self._installation = Installation(self._directory, new_state, batch)
 
         def finish(finished: Installation) -> None:
             self._installed(finished)
             on_done(finished)
 
         self._thread.submit(self._installation, finish, loop)
-        return self._installation
 
     @property
     def installing(self) -> bool:
@@ -343,11 +348,13 @@ class Engine:
         self._installation = None
         if installation.error is not None:
             self.failed = self.failed or installation.error
+            self._undecided = installation.new_state
             return
         new_state = installation.new_state
         assert new_state.conf_state is not None
-        self._state_database = installation.database
-        self.state.replace(installation.database)
+        self._retired.append(RetiredState(self._directory, self._state_path, self._state_database))
+        self._state_database, self._state_path = new_state.database, new_state.path
+        self.state.replace(new_state.database, new_state.path)
         self._chain = BatchChain(CHAIN_PREFIX, 1, 1)
         self.log.conf_state = new_state.conf_state
         self.applied_index = self._truncation_mark = new_state.index
@@ -356,6 +363,11 @@ class Engine:
         self._truncate_to = 0
         self._state_sync_running = False
         self.refresh_sizes()
+
+    def take_retired(self) -> list[RetiredState]:
+        """States that others took the place of: to be removed, by a thread, once nobody reads them any more."""
+        retired, self._retired = self._retired, []
+        return retired
 
     # --- sizes and memory ---
 
@@ -367,7 +379,7 @@ class Engine:
     def refresh_sizes(self) -> int:
         """Look at the files anew (some tens of microseconds); returns state_bytes."""
         self._written_at_scan = self.state.written_bytes
-        self._disk_bytes = leveldb.disk_bytes(self._directory.state_path)
+        self._disk_bytes = leveldb.disk_bytes(self._state_path)
         return self._disk_bytes
 
     def log_bytes(self) -> int:
@@ -381,7 +393,7 @@ class Engine:
         """
         if mapped.resident_file_bytes() <= limits.RESIDENT_MAPPED_BYTES:
             return 0
-        released, self._trim_from = mapped.release(self._directory.state_path, self._trim_from, limits.TRIM_SLICE_BYTES)
+        released, self._trim_from = mapped.release(self._state_path, self._trim_from, limits.TRIM_SLICE_BYTES)
         return released
 
     def defragment(
@@ -401,9 +413,7 @@ class Engine:
             self.refresh_sizes()
             on_done(error)
 
-        self._defragmentation = Defragmentation(
-            self._state_database, self._directory.state_path, loop, on_progress, done
-        )
+        self._defragmentation = Defragmentation(self._state_database, self._state_path, loop, on_progress, done)
         self._defragmentation.start()
 
     @property

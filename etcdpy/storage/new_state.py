@@ -1,9 +1,10 @@
-"""An applied state that arrives from another member: built beside the one that is served, then put in its place.
+"""An applied state that arrives from another member: built beside the one that is served, then taken in its place.
 
-    tmp-state-*   --finish-->   durable   --install-->   state.next   --log batch-->   state
+    state.<identity>   --finish-->   durable   --install: a batch of the log-->   the state   --next start-->   state
 
-The log's batch decides. It says that the log starts anew after the snapshot's index, and it carries the new state's
+The log's batch decides. It says that the log starts anew after the snapshot's index, and it names the new state's
 identity; so from the moment that it is durable the old state belongs to no log, and until then the new one does not.
+Nothing is closed or renamed on the way: whoever reads goes on reading, first in the one, then in the other.
 docs/design/recovery.md says what a start makes of each point at which that may have ended.
 """
 
@@ -20,12 +21,11 @@ from etcdpy.storage.meta import APPLIED_KEY, CONF_STATE_KEY, IDENTITY_KEY
 from etcdpy.storage.state import StateBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from etcdpy.raft.types import ConfState
     from etcdpy.storage.data_dir import DataDir
-    from etcdpy.storage.defragment import Defragmentation
     from etcdpy.storage.leveldb import Batch, Database
 
 IDENTITY_BYTES: Final = 16
@@ -35,15 +35,15 @@ class NewState:
     """Filled by `put`. What `flush` and `finish` return is to be called, in that order, on any one thread at a time:
     it waits for the disk and raises StorageError."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, directory: DataDir) -> None:
         self.identity = os.urandom(IDENTITY_BYTES)
+        self.path = directory.received_state_path(self.identity)
         self.index = 0
         self.term = 0
         self.conf_state: ConfState | None = None
         """The group as of `index`, once finished."""
-        self._database: Database = leveldb.open_database(path, leveldb.STATE_OPTIONS, create=True)
-        self._batch: Batch = self._database.write_batch(sync=False)
+        self.database: Database = leveldb.open_database(self.path, leveldb.STATE_OPTIONS, create=True)
+        self._batch: Batch = self.database.write_batch(sync=False)
         self._records = 0
         self._bytes = 0
 
@@ -60,7 +60,7 @@ class NewState:
 
     def flush(self) -> Callable[[], None]:
         """Close the open batch; the call writes it."""
-        batch, self._batch = self._batch, self._database.write_batch(sync=False)
+        batch, self._batch = self._batch, self.database.write_batch(sync=False)
         self._records = self._bytes = 0
 
         def write() -> None:
@@ -81,88 +81,64 @@ class NewState:
             write()
             with leveldb.translated(self.path):
                 leveldb.sync_write_ahead(self.path)
+                leveldb.sync_directory(self.path.parent)
 
         return write_and_sync
 
     @property
     def backend(self) -> StateBackend:
         """To read what was flushed, until it is installed or discarded."""
-        return StateBackend(self._database, self.path)
-
-    def close(self) -> None:
-        """Let go of the files. Waits for LevelDB's own thread."""
-        self._database.close()
+        return StateBackend(self.database, self.path)
 
     def discard(self) -> None:
         """It is not wanted: give the disk space back. Waits for the disk."""
-        self.close()
+        leveldb.close_quietly(self.database)
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 class Installation:
-    """One trip to the disk that puts a finished state in place; made by Engine.install, run once after all jobs before.
+    """One trip to the disk that makes a finished state the one that counts; made by Engine.install, run once after all
+    jobs before.
 
-    `error` is None and `database` the new state's when it went well. Otherwise the engine has failed, and the recovery
-    tables decide at the next start.
+    When `error` is set the engine has failed, and the recovery tables decide at the next start.
     """
 
-    def __init__(
-        self,
-        directory: DataDir,
-        new_state: NewState,
-        log_batch: Batch,
-        old: Database,
-        defragmentation: Defragmentation | None,
-    ) -> None:
+    def __init__(self, directory: DataDir, new_state: NewState, log_batch: Batch) -> None:
         self.new_state = new_state
         self.error: StorageError | None = None
-        self.database: Database | None = None
         self._directory = directory
-        self._log_batch = log_batch
-        self._old = old
-        self._defragmentation = defragmentation
-        self._retired = directory.temporary("retired-state")
+        self._log_batch: Batch | None = log_batch
 
     def run(self) -> None:
         """Do it. Never raises: see `error`."""
         try:
-            for step in self.steps():
-                step()
+            self.commit()
         except StorageError as error:
             self.error = error
 
-    def steps(self) -> Iterator[Callable[[], None]]:
-        """What happens, in order. Each may be the last before a crash."""
-        yield self._set_beside
-        yield self._commit
-        yield self._retire
-        yield self._put_in_place
-        yield self._open
-
-    def _set_beside(self) -> None:
-        with leveldb.translated(self._directory.member):
-            self.new_state.close()
-            self.new_state.path.rename(self._directory.next_state_path)
-            leveldb.sync_directory(self._directory.member)
-
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """The step that decides. Raises StorageError."""
+        assert self._log_batch is not None
         with leveldb.translated(self._directory.log_path):
             self._log_batch.write()
+        self._log_batch = None
 
-    def _retire(self) -> None:
-        if self._defragmentation is not None:
-            self._defragmentation.cancel()
-        with leveldb.translated(self._directory.member):
-            self._old.close()
-            self._directory.state_path.rename(self._retired)
 
-    def _put_in_place(self) -> None:
-        with leveldb.translated(self._directory.member):
-            self._directory.put_next_state_in_place()
+class RetiredState:
+    """The state that another took the place of: open as long as somebody reads it."""
 
-    def _open(self) -> None:
-        self.database = leveldb.open_database(self._directory.state_path, leveldb.STATE_OPTIONS, create=False)
+    def __init__(self, directory: DataDir, path: Path, database: Database) -> None:
+        self.path = path
+        self._grave = directory.temporary("retired-state")
+        self._database = database
 
-    def clean_up(self) -> None:
-        """Give the old state's disk space back. Waits for the disk; a crash leaves it to the next start."""
-        shutil.rmtree(self._retired, ignore_errors=True)
+    def close(self) -> None:
+        """Let go of the files. Waits for LevelDB's own thread. Again is no error."""
+        leveldb.close_quietly(self._database)
+
+    def remove(self) -> None:
+        """Nobody reads it any more: give its disk space back. Waits for the disk. A start does what a crash left."""
+        self.close()
+        with leveldb.translated(self.path):
+            self.path.rename(self._grave)
+        shutil.rmtree(self._grave, ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from etcdpy.raft.types import HardState
 from etcdpy.storage import leveldb, raft_log, recovery
 from etcdpy.storage.chain import BatchChain
-from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
+from etcdpy.storage.errors import DamagedError, DataDirError
 from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY, IDENTITY_KEY
 from etcdpy.storage.raft_log import RaftLog
 from etcdpy.storage.recovery import Action
@@ -74,21 +74,24 @@ def _recover(directory: DataDir, opened: ExitStack) -> Opened:
     found = recovery.read_log(log_database, directory.log_path)
     log = RaftLog(log_database, directory.log_path, log_chain)
     log.restore(found.start, found.runs, found.leftover)
-    state_path = directory.state_path
     received = _look_at_received(directory, found.identity)
-    if received.action is Action.FINISH_INSTALL:
-        state_path = directory.next_state_path
+    installed = received.action is Action.FINISH_INSTALL
+    state_path = directory.received_state_path(found.identity) if installed else directory.state_path
     state_database = _open(opened, state_path, leveldb.STATE_OPTIONS) if state_path.exists() else None
     content = _compare(state_path, log, found, state_database)
     case = recovery.decide(recovery.CONTENT_CASES, content)
     message = case.message(directory.member, **recovery.facts(content))
     if case.action is Action.REFUSE:
         raise DamagedError(message)
+    if received.action is not Action.IGNORE:
+        logger.info("received state", extra={"fields": {"reason": received.message(directory.member)}})
     if state_database is None:
         logger.warning("rebuilding the applied state", extra={"fields": {"reason": message}})
         _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, found.identity)
-    _carry_out(received, directory, state_database)
-    if state_database is None or received.action is Action.FINISH_INSTALL:
+    elif installed:
+        state_database.close()
+        directory.put_in_place(state_path)
+    if state_database is None or installed:
         state_database = _open(opened, directory.state_path, leveldb.STATE_OPTIONS)
     chain = BatchChain.load(state_database, CHAIN_PREFIX, directory.state_path)
     state = StateBackend(state_database, directory.state_path)
@@ -101,44 +104,11 @@ def _recover(directory: DataDir, opened: ExitStack) -> Opened:
     return Opened(log, state, log_database, state_database, chain, log.applied, found.hard_state is None)
 
 
-# --- a received state ---
-
-
 def _look_at_received(directory: DataDir, log_identity: bytes) -> recovery.Case[recovery.Received]:
-    """What table RECEIVED_CASES says to do with member/state.next."""
-    path = directory.next_state_path
-    identity = b""
-    if path.exists():
-        try:
-            identity = _read_identity(path)
-        except StorageError as error:
-            logger.warning("cannot read a received state", extra={"fields": {"error": str(error)}})
-    received = recovery.Received(path.exists(), bool(identity) and identity == log_identity)
-    return recovery.decide(recovery.RECEIVED_CASES, received)
-
-
-def _read_identity(path: Path) -> bytes:
-    database = leveldb.open_database(path, leveldb.STATE_OPTIONS, create=False)
-    try:
-        with leveldb.translated(path):
-            return database.get(IDENTITY_KEY, verify_checksums=True) or b""
-    finally:
-        database.close()
-
-
-def _carry_out(received: recovery.Case[recovery.Received], directory: DataDir, state: Database | None) -> None:
-    """Everything else was found whole: put the received state in place, or make it a leftover."""
-    if received.action is Action.IGNORE:
-        return
-    logger.warning("found a received state", extra={"fields": {"reason": received.message(directory.next_state_path)}})
-    if received.action is Action.DROP:
-        directory.next_state_path.rename(directory.temporary("dropped-state"))
-        return
-    assert state is not None
-    state.close()
-    if directory.state_path.exists():
-        directory.state_path.rename(directory.temporary("retired-state"))
-    directory.put_next_state_in_place()
+    """What table RECEIVED_CASES says."""
+    present = any(directory.member.glob("state.*"))
+    belongs = directory.received_state_path(log_identity).exists()
+    return recovery.decide(recovery.RECEIVED_CASES, recovery.Received(present, belongs))
 
 
 # --- making ---

@@ -34,8 +34,8 @@ class Action(Enum):
     OPEN = "open; entries after the applied index are applied again"
     REBUILD_STATE = "make an empty state and apply the whole log to it"
     IGNORE = "go on with `member/state`"
-    FINISH_INSTALL = "put it in the place of `member/state`, and go on"
-    DROP = "go on with `member/state`; remove it once all is found whole"
+    FINISH_INSTALL = "go on with it; it becomes `member/state` once all is found whole"
+    DROP = "go on with `member/state`; it is removed once all is found whole"
     REFUSE = "refuse to start"
 
 
@@ -109,27 +109,27 @@ LAYOUT_CASES: Final[tuple[Case[data_dir.Layout], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What is known of a state that came from another member."""
+    """What is known of states that came from other members, by their names."""
 
     present: bool
-    """There is a `member/state.next`: it was durable before it got that name."""
-    identity_matches: bool
-    """It opens, and the log says that it belongs to it."""
+    """There is a `member/state.<identity>`."""
+    belongs: bool
+    """One of them has the identity that the log names."""
 
 
 RECEIVED_CASES: Final[tuple[Case[Received], ...]] = (
     Case("nothing received", lambda found: not found.present, Action.IGNORE, "is not there"),
     Case(
-        "install committed",
-        lambda found: found.identity_matches,
+        "received and installed",
+        lambda found: found.belongs,
         Action.FINISH_INSTALL,
-        "the raft log was started anew for it, and then the process ended",
+        "holds a received state, which the raft log was started anew for",
     ),
     Case(
-        "install not committed",
+        "received and not installed",
         lambda _found: True,
         Action.DROP,
-        "the raft log does not know it: the process ended before it was installed",
+        "holds a received state that the raft log does not know: it never counted",
     ),
 )
 """Comes before the last table, which then speaks of the state that this one chose."""

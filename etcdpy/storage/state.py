@@ -166,9 +166,10 @@ class StateBackend:
             overlay.update(layer)
         return overlay
 
-    def replace(self, database: Database) -> None:
+    def replace(self, database: Database, path: Path) -> None:
         """Another state is in place of this one: go on with its database, forget what waited to be written."""
         self._database = database
+        self._path = path
         self._get = database.get
         self._open = {}
         self._writing = ()

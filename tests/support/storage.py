@@ -87,21 +87,21 @@ def fill(new_state: NewState, index: int, *, size: int = 40, term: int = 1) -> N
     return new_state
 
 
-def begin_install(engine: Engine, index: int, *, size: int = 40, term: int = 1) -> Installation:
-    """An installation that has not run, as long as the engine has no thread."""
-    new_state = fill(engine.new_state(), index, size=size, term=term)
+def begin_install(engine: Engine, new_state: NewState) -> Installation:
+    """An installation that has not run. The engine's thread is not there any more."""
     installation: list[Installation] = []
     engine._thread.submit = lambda job, _finish, _loop: installation.append(job)  # type: ignore[method-assign,assignment,arg-type]
-    engine.install(new_state, HardState(term, 0, index), lambda _done: None, None)  # type: ignore[arg-type]
+    hard_state = HardState(new_state.term, 0, new_state.index)
+    engine.install(new_state, hard_state, lambda _done: None, None)  # type: ignore[arg-type]
     return installation[0]
 
 
-def install(engine: Engine, index: int, *, size: int = 40, term: int = 1) -> Installation:
+def install(engine: Engine, index: int, *, size: int = 40, term: int = 1) -> None:
     """Receive and install, on this thread."""
-    installation = begin_install(engine, index, size=size, term=term)
+    installation = begin_install(engine, fill(engine.new_state(), index, size=size, term=term))
     installation.run()
     engine._installed(installation)
     if installation.error is not None:
         raise installation.error
-    installation.clean_up()
-    return installation
+    for retired in engine.take_retired():
+        retired.remove()

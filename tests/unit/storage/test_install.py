@@ -13,7 +13,7 @@ from etcdpy.raft.entry import Entry
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError, StorageError
-from etcdpy.storage.meta import IDENTITY_KEY
+from etcdpy.storage.meta import APPLIED_KEY, IDENTITY_KEY
 from tests.support.storage import (
     apply_to,
     begin_install,
@@ -119,9 +119,10 @@ def test_the_new_state_is_all_there_is(tmp_path: Path, before: int, index: int) 
         assert (engine.log.first_index(), engine.log.term(index)) == (index + 1, 3)
         assert engine.log.initial_state() == (HardState(3, 0, index), ConfState((1, 2)))
         assert engine.applied_term == 3
-        assert names(path) == WHOLE
+        assert len(names(path)) == 3
         engine.close()
         engine = Engine.open(path)
+        assert names(path) == WHOLE
     write_batch(engine, 5, term=3)
     flush(engine)
     stored = list(engine._log_database.iterator(stop=b"meta/", include_value=False))
@@ -134,20 +135,23 @@ def test_a_far_ahead_snapshot_leaves_no_long_walk_of_deletions(engine: Engine) -
     write_batch(engine, 30)
     new_state = engine.new_state()
     new_state.finish(10_000_000, 2, ConfState((1,)))()
-    install_job = begin_install_of(engine, new_state)
-    install_job.run()
-    engine._installed(install_job)
-    engine._truncate_to = 0
+    installation = begin_install(engine, new_state)
+    installation.run()
+    engine._installed(installation)
     run(engine, engine.take_job(None, ()))
     assert not engine.log.has_truncated
     assert engine.log.start_index == 10_000_000
 
 
-def begin_install_of(engine: Engine, new_state: object) -> Installation:
-    jobs: list[Installation] = []
-    engine._thread.submit = lambda job, _finish, _loop: jobs.append(job)  # type: ignore[method-assign,assignment,arg-type]
-    engine.install(new_state, HardState(2, 0, 0), lambda _done: None, None)  # type: ignore[arg-type]
-    return jobs[0]
+def test_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    engine = new_engine(path)
+    for index in (10, 30, 50):
+        install(engine, index)
+        write_batch(engine, 5)
+        assert check_prefix(engine) == (index + 5, index + 5)
+    engine.close()
+    opens(path, 55, 55)
 
 
 def test_reads_see_the_old_state_until_the_new_one_is_there(tmp_path: Path) -> None:
@@ -160,8 +164,13 @@ def test_reads_see_the_old_state_until_the_new_one_is_there(tmp_path: Path) -> N
         assert engine.installing
         assert not engine.should_write_early
         assert check_prefix_of_state(engine) == 10
-        (await asyncio.wait_for(done, 10)).clean_up()
+        old = engine.state.scan(b"r", b"s")
+        next(old)
+        assert (await asyncio.wait_for(done, 10)).error is None
         assert not engine.installing
+        assert len(list(old)) == 9, "who read the old state reads on"
+        for retired in engine.take_retired():
+            retired.remove()
         assert check_prefix(engine) == (40, 40)
         assert engine.state_bytes == engine.refresh_sizes() > 0
         engine.close()
@@ -205,74 +214,82 @@ def test_large_states_go_in_batches(engine: Engine, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("before", [0, 10, 60])
-def test_a_crash_after_any_step(tmp_path: Path, before: int) -> None:
-    """Before the log's batch all is as if nothing had come; from it on the new state counts, even if the process ended
-    again and again on the way there."""
+def test_a_crash_at_any_point(tmp_path: Path, before: int) -> None:
+    """Before the log's batch all is as if nothing had come; from it on the new state counts."""
     path = tmp_path / "data"
     engine = new_engine(path)
     if before:
         write_batch(engine, before, apply=False)
         apply_to(engine, min(before, 5))
         flush(engine)
-    installation = begin_install(engine, 50, term=2)
-    copies = [copy_dir(path, tmp_path / "0")]
-    for number, step in enumerate(installation.steps(), start=1):
-        step()
-        copies.append(copy_dir(path, tmp_path / str(number)))
+    old = min(before, 5), before
+    new_state = engine.new_state()
+    for index in range(1, 51):
+        new_state.put(state_key(index), value(index))
+    opens(copy_dir(path, tmp_path / "created"), *old)
+    new_state.flush()()
+    opens(copy_dir(path, tmp_path / "flushed"), *old)
+    new_state.finish(50, 2, ConfState((1, 2)))()
+    opens(copy_dir(path, tmp_path / "finished"), *old)
+    installation = begin_install(engine, new_state)
+    installation.run()
+    opens(copy_dir(path, tmp_path / "committed"), 50, 50)
     engine._installed(installation)
+    write_batch(engine, 5, term=2)
+    flush(engine)
+    opens(copy_dir(path, tmp_path / "worked on"), 55, 55)
+    (retired,) = engine.take_retired()
+    retired.close()
+    retired.path.rename(path / "member" / "tmp-retired-state-1")
+    opens(copy_dir(path, tmp_path / "removing"), 55, 55)
     engine.close()
-    opens(path, 50, 50)
-    for number, copy in enumerate(copies):
-        if number < 2:
-            opens(copy, min(before, 5), before)
-        else:
-            opens(copy, 50, 50)
+    opens(path, 55, 55)
 
 
-def test_a_crash_while_a_start_finishes_the_install(tmp_path: Path) -> None:
-    path = after_steps(tmp_path, 2)
+@pytest.mark.parametrize("step", ["retired", "renamed"])
+def test_a_crash_while_a_start_puts_it_in_place(tmp_path: Path, step: str) -> None:
+    path = installed(tmp_path)
     (path / "member" / "state").rename(path / "member" / "tmp-retired-state-1")
+    if step == "renamed":
+        received(path).rename(path / "member" / "state")
     opens(path, 50, 50)
 
 
-def after_steps(tmp_path: Path, count: int, before: int = 10) -> Path:
+def installed(tmp_path: Path) -> Path:
+    """A member that was killed right after the log's batch."""
     path = tmp_path / "data"
     engine = new_engine(path)
-    write_batch(engine, before)
+    write_batch(engine, 10)
     flush(engine)
-    for number, step in enumerate(begin_install(engine, 50, term=2).steps()):
-        if number == count:
-            break
-        step()
+    begin_install(engine, fill(engine.new_state(), 50, term=2)).run()
     copy = copy_dir(path, tmp_path / "copy")
     engine._installation = None
     engine.close()
     return copy
 
 
+def received(path: Path) -> Path:
+    (found,) = (path / "member").glob("state.*")
+    return found
+
+
 def test_what_a_refused_start_found_is_left_alone(tmp_path: Path) -> None:
-    path = after_steps(tmp_path, 2)
-    edit(path / "member" / "state.next", {b"mapplied": b"?"})
+    path = installed(tmp_path)
+    edit(received(path), {APPLIED_KEY: b"?"})
     found = names(path)
-    refused(path, DamagedError, "mapplied", "state.next")
+    refused(path, DamagedError, "mapplied", received(path).name)
     assert names(path) == found
 
 
-def test_an_unreadable_state_that_was_not_installed_does_no_harm(tmp_path: Path) -> None:
-    path = after_steps(tmp_path, 1)
-    (path / "member" / "state.next" / "CURRENT").unlink()
-    opens(path, 10, 10)
-
-
 def test_an_installed_state_that_was_lost_is_not_replaced_by_the_old_one(tmp_path: Path) -> None:
-    path = after_steps(tmp_path, 2)
-    shutil.rmtree(path / "member" / "state.next")
+    path = installed(tmp_path)
+    shutil.rmtree(received(path))
     refused(path, DamagedError, "not made together")
 
 
-def test_another_members_state_is_no_part_of_this_one(tmp_path: Path) -> None:
-    path = after_steps(tmp_path, 2)
-    edit(path / "member" / "state.next", {IDENTITY_KEY: b"x" * 16})
+def test_another_state_under_its_name_does_not_count(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    edit(received(path), {IDENTITY_KEY: b"x" * 16})
     refused(path, DamagedError, "not made together")
 
 
@@ -280,7 +297,7 @@ def test_leftovers_are_removed_at_start_and_not_before_it_is_sure(tmp_path: Path
     path = tmp_path / "data"
     engine = new_engine(path)
     write_batch(engine, 10)
-    fill(engine.new_state(), 20).close()
+    fill(engine.new_state(), 20).database.close()
     engine.temporary_path("snapshot").write_bytes(b"x")
     engine.close()
     assert len(names(path)) == 5
@@ -292,25 +309,25 @@ def test_leftovers_are_removed_at_start_and_not_before_it_is_sure(tmp_path: Path
     opens(path, 10, 10)
 
 
-@pytest.mark.parametrize("step", ["_set_beside", "_commit", "_retire", "_put_in_place"])
-def test_a_disk_that_says_no_ends_the_member(tmp_path: Path, step: str) -> None:
+def test_a_disk_that_says_no_ends_the_member(tmp_path: Path) -> None:
     path = tmp_path / "data"
     engine = new_engine(path)
     write_batch(engine, 10)
     flush(engine)
-    installation = begin_install(engine, 50)
+    installation = begin_install(engine, fill(engine.new_state(), 50))
 
     def fails() -> None:
         raise StorageError("no space left")
 
-    setattr(installation, step, fails)
+    installation.commit = fails  # type: ignore[method-assign]
     installation.run()
     engine._installed(installation)
     assert engine.failed is installation.error
     with pytest.raises(StorageError, match="no space"):
         engine.take_job(None, [Entry(b"", None, 1, 11)])
+    assert check_prefix_of_state(engine) == 10, "reads go on"
     engine.close()
-    opens(path, *((10, 10) if step in ("_set_beside", "_commit") else (50, 50)))
+    opens(path, 10, 10)
 
 
 # --- what is kept of the log ---
