@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from etcdpy.backend import REVISION_BUCKET, Backend
+from etcdpy.mvcc.record import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,21 +70,4 @@ class BackendHistory:
         for revision_key, record in self._backend.scan(start, end):
             packed = int.from_bytes(revision_key[1:_KEY_BYTES], "big")
             # 8 bytes main and 4 bytes sub, read as one number, are main << 32 | sub: the packed form itself.
-            yield packed, key_of_record(record), len(revision_key) > _KEY_BYTES, record
-
-
-def key_of_record(record: bytes) -> bytes:
-    """The key of a stored KeyValue: its first field, which no stored record lacks."""
-    assert record[0] == 0x0A
-    size = record[1]
-    if size < 128:
-        return record[2 : 2 + size]
-    size &= 127
-    position, shift = 2, 7
-    while True:
-        byte = record[position]
-        position += 1
-        size |= (byte & 127) << shift
-        if byte < 128:
-            return record[position : position + size]
-        shift += 7
+            yield packed, key_of(record), len(revision_key) > _KEY_BYTES, record

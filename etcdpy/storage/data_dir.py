@@ -22,7 +22,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from etcdpy.storage.errors import DataDirError
+from etcdpy.storage.errors import DataDirError, LockedError
 from etcdpy.storage.leveldb import sync_directory
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class DataDir:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            raise DataDirError(
+            raise LockedError(
                 f"another process holds the data directory {self.path} ({lock_path}); stop it, or choose another "
                 "--data-dir"
             ) from error

@@ -20,3 +20,7 @@ class DamagedError(StorageError):
 
 class DataDirError(StorageError):
     """The data directory cannot be used as it is: locked, foreign, of another version, not writable."""
+
+
+class LockedError(DataDirError):
+    """Another process holds the data directory."""

@@ -102,16 +102,14 @@ def _defragment(path: Path, timeout_seconds: float) -> tuple[int, int]:
 def _open(path: Path, timeout_seconds: float) -> Engine:
     """The engine, as soon as nobody else holds the directory. Raises StorageError."""
     from etcdpy.storage.engine import Engine
-    from etcdpy.storage.errors import DataDirError
+    from etcdpy.storage.errors import LockedError
 
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
             return Engine.open(path)
-        except DataDirError as error:
-            # Storage has one class for all that is wrong with a directory; only the lock is worth waiting for.
-            locked = "another process holds" in str(error)
-            if not locked or (timeout_seconds and time.monotonic() >= deadline):
+        except LockedError:
+            if timeout_seconds and time.monotonic() >= deadline:
                 raise
         time.sleep(LOCK_RETRY_SECONDS)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdpy.mvcc.history import BackendHistory, key_of_record
+from etcdpy.mvcc.history import BackendHistory
+from etcdpy.mvcc.record import key_of
 from etcdpy.proto import kv_pb2
 from tests.support.memory_backend import MemoryBackend
 from tests.support.watch import MemoryHistory
@@ -55,4 +56,4 @@ def test_record_at_respects_the_compaction() -> None:
 @pytest.mark.parametrize("size", [1, 127, 128, 300, 16_383, 16_384, 70_000])
 def test_key_of_record(size: int) -> None:
     record = kv_pb2.KeyValue(key=b"k" * size, mod_revision=5, value=b"k").SerializeToString()
-    assert key_of_record(record) == b"k" * size
+    assert key_of(record) == b"k" * size
