@@ -70,4 +70,5 @@ class BackendHistory:
         for revision_key, record in self._backend.scan(start, end):
             packed = int.from_bytes(revision_key[1:_KEY_BYTES], "big")
             # 8 bytes main and 4 bytes sub, read as one number, are main << 32 | sub: the packed form itself.
-            yield packed, key_of(record), len(revision_key) > _KEY_BYTES, record
+            if record:  # an empty one marks a revision that `etcdutl snapshot restore` made up; nobody watches it
+                yield packed, key_of(record), len(revision_key) > _KEY_BYTES, record

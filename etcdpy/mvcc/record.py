@@ -99,7 +99,9 @@ class Fields(NamedTuple):
 
 
 def key_of(record: bytes) -> bytes:
-    """The key in a record."""
+    """The key in a record; empty for the empty record that marks a bumped revision (see Store.restore_steps)."""
+    if not record:
+        return b""
     length = record[1]
     if length < 0x80:
         return record[2 : 2 + length]

@@ -410,6 +410,10 @@ class Store:
         for disk, record in self.backend.scan(REVISION_BUCKET, BUCKET_END):
             count += 1
             size += len(record)
+            if not record:  # `etcdutl snapshot restore --bump-revision` marks the new revision so; etcd's key is empty
+                packed = int.from_bytes(disk[1:13], "big")
+                restore(b"", packed, deleted=False, create=0, version=0)
+                continue
             length, position = record[1], 2
             if length >= 0x80:
                 length, position = read_varint(record, 1)

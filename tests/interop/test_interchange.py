@@ -1,0 +1,302 @@
+"""Backend files between real etcd and etcdpy: what one writes the other serves, with the same digests."""
+
+from __future__ import annotations
+
+import subprocess
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from etcdpy.apply.alarms import AlarmStore
+from etcdpy.backend import AUTH_BUCKET
+from etcdpy.lease.lessor import Lessor
+from etcdpy.membership.members import Member as ClusterMember
+from etcdpy.membership.members import Membership
+from etcdpy.mvcc.fetch import finish
+from etcdpy.mvcc.history import BackendHistory
+from etcdpy.mvcc.read import RangeOptions
+from etcdpy.mvcc.store import Store
+from etcdpy.proto import rpc_pb2
+from etcdpy.raft.types import ConfState
+from tests.support.backend_file import (
+    MemoryView,
+    add_checksum,
+    check_with_bbolt,
+    etcdutl,
+    export_file,
+    ingest_file,
+    read_file,
+)
+from tests.support.client import Client, wait_until
+from tests.support.members import Member
+from tests.support.memory_backend import MemoryBackend
+from tests.support.reference import reference_binary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.reference
+
+EVERYTHING = {"key": b"\0", "range_end": b"\0"}
+LARGE = b"x" * 1_500_000
+
+
+class State:
+    """Applied state of ours, in memory."""
+
+    def __init__(self) -> None:
+        self.backend = MemoryBackend()
+        self.lessor = Lessor(self.backend, minimum_ttl=1)
+        self.store = Store(self.backend, self.lessor)
+        membership = Membership(self.backend)
+        membership.add(ClusterMember(1, ("http://127.0.0.1:1",), "ours", ("http://127.0.0.1:2",)))
+        membership.set_version("3.7.0")
+
+    def change(self, count: int, seed: int = 1) -> None:
+        """Puts and deletions, some of several keys at a time."""
+        draw = Random(seed)
+        for _ in range(count):
+            key = b"key %d" % draw.randrange(count // 4 + 1)
+            if draw.random() < 0.1:
+                self.store.delete_range(key, key + b"9" if draw.random() < 0.5 else b"")
+            else:
+                self.store.put(key, draw.randbytes(draw.randrange(200)))
+
+    def compact(self, revision: int) -> None:
+        self.store.compact(revision)
+        finish(self.store.compaction_steps())
+
+    def export(self, path: Path) -> Path:
+        return export_file(MemoryView(self.backend, 1000, 3, ConfState((1,))), path)
+
+    def reopened(self) -> Store:
+        """As whoever takes in the file has it: without the digests that were kept at compactions."""
+        store = Store.open(self.backend.copy(), self.lessor)
+        finish(store.compaction_steps())
+        return store
+
+
+def many_keys(state: State) -> None:
+    for number in range(100_000):
+        state.store.put(b"key %06d" % number, b"v" * (number % 50))
+
+
+def changes(state: State) -> None:
+    state.change(2000)
+
+
+def compacted(state: State) -> None:
+    state.change(1000)
+    state.compact(500)
+    state.change(500, seed=2)
+
+
+def compacted_to_the_end(state: State) -> None:
+    state.change(300)
+    state.store.delete_range(b"key", b"kez")
+    state.compact(state.store.current_revision)
+
+
+def compaction_cut_short(state: State) -> None:
+    state.change(1000)
+    state.compact(200)
+    state.store.compact(700)
+
+
+def large_values(state: State) -> None:
+    for number in range(8):
+        state.store.put(b"large %d" % (number % 3), LARGE)
+        state.store.put(b"small", b"%d" % number)
+
+
+def many_leases(state: State) -> None:
+    for number in range(1, 5001):
+        state.lessor.grant(number, 1000 + number, 0.0)
+    state.lessor.grant(-5, 7000, 0.0)
+    for number in range(1, 1001):
+        state.store.put(b"leased %d" % number, b"v", lease=number)
+    state.store.put(b"leased 7", b"v", lease=0)
+
+
+def nothing(_: State) -> None:
+    pass
+
+
+CASES = [nothing, changes, compacted, compacted_to_the_end, compaction_cut_short, large_values, many_leases, many_keys]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.__name__)
+def state(request: pytest.FixtureRequest) -> State:
+    made = State()
+    request.param(made)
+    return made
+
+
+def restored(path: Path, directory: Path, *flags: str) -> Member:
+    """A real etcd, not started, over what `etcdutl snapshot restore` makes of a file."""
+    member = Member("etcd", directory)
+    own = [flag for flag in member.peer_flags() if not flag.startswith("--listen")]
+    etcdutl("snapshot", "restore", path, f"--data-dir={member.data_dir}", f"--name={member.name}", *own, *flags)
+    return member
+
+
+def sample(state: State) -> list[int]:
+    """Revisions from the last compaction on, the ends among them."""
+    low, high = max(state.store.compact_revision, 1), state.store.current_revision
+    return sorted({low, low + 1, (low + high) // 2, high - 1, high} & set(range(low, high + 1)))
+
+
+def test_etcdutl_reads_our_file(tmp_path: Path, state: State) -> None:
+    path = state.export(tmp_path / "db")
+    status = check_with_bbolt(path)
+    assert status["version"] == "3.7.0"
+    assert status["totalSize"] == path.stat().st_size
+    assert status["totalKey"] == len(state.store.index.live)
+    store = state.reopened()
+    for revision in sample(state):
+        found = etcdutl("hashkv", path, f"--rev={revision}")
+        seen = (found["hash"], found["compactRevision"], found["hashRevision"])
+        assert seen == finish(store.hash_kv_steps(revision)), revision
+
+
+def test_etcd_serves_our_state(tmp_path: Path, state: State) -> None:
+    path = state.export(tmp_path / "db")
+    add_checksum(path)
+    with restored(path, tmp_path) as member, Client.of(member) as client:
+        store = state.reopened()
+        wait_until(lambda: "finished scheduled" in member.log_text() or "resume" not in member.log_text())
+        for revision in sample(state):
+            expected = client.range(**EVERYTHING, revision=revision)  # type: ignore[arg-type]
+            assert expected.header.revision == state.store.current_revision
+            found = store.range(b"\0", b"\0", RangeOptions(revision=revision)).records
+            assert [kv.SerializeToString() for kv in expected.kvs] == found
+            answer = client.maintenance.HashKV(rpc_pb2.HashKVRequest(revision=revision))
+            assert (answer.hash, answer.compact_revision, answer.hash_revision) == finish(
+                store.hash_kv_steps(revision)
+            ), revision
+        same_leases(client, state.lessor)
+        # And it works on: new revisions, deletions and a compaction go into the pages that we wrote.
+        for number in range(50):
+            client.put(b"key 00%d" % number, b"new")
+        client.delete(b"key", b"kez")
+        client.compact(client.revision())
+        client.put(b"after", b"1")
+    check_with_bbolt(member.data_dir / "member" / "snap" / "db")
+
+
+def same_leases(client: Client, lessor: Lessor) -> None:
+    listed = client.lease.LeaseLeases(rpc_pb2.LeaseLeasesRequest()).leases
+    assert sorted(lease.ID for lease in listed) == sorted(lessor.leases())
+    for identity in sorted(lessor.leases())[:20]:
+        answer = client.lease.LeaseTimeToLive(rpc_pb2.LeaseTimeToLiveRequest(ID=identity, keys=True))
+        assert sorted(answer.keys) == lessor.keys_of(identity)
+        if identity > 0:
+            assert answer.grantedTTL == 1000 + identity
+
+
+# --- the other way ---
+
+
+def drive(client: Client) -> None:
+    """A history in real etcd: keys, deletions, leases, a compaction."""
+    draw = Random(5)
+    for number in (7, 8):
+        client.grant(1000 + number, number)
+    for _ in range(400):
+        key = b"key %d" % draw.randrange(80)
+        if draw.random() < 0.1:
+            client.delete(key, key + b"9")
+        else:
+            client.put(key, draw.randbytes(draw.randrange(300)), lease=draw.choice([0, 0, 7, 8]))
+    client.compact(200)
+    for _ in range(100):
+        client.put(b"key %d" % draw.randrange(80), b"later")
+    client.put(b"large", LARGE)
+
+
+def same_as_served(client: Client, backend: MemoryBackend, hashes: dict[int, tuple[int, int, int]]) -> None:
+    """A store over what was taken in answers as etcd does."""
+    lessor = Lessor(backend, minimum_ttl=1)
+    lessor.restore()
+    store = Store.open(backend, lessor)
+    for key, lease in store.leased_keys():
+        lessor.attach(lease, key)
+    answer = client.range(**EVERYTHING)  # type: ignore[arg-type]
+    assert store.range(b"\0", b"\0").records == [kv.SerializeToString() for kv in answer.kvs]
+    for revision, expected in hashes.items():
+        assert finish(store.hash_kv_steps(revision)) == expected
+    same_leases(client, lessor)
+
+
+def hashes_of(client: Client, revisions: list[int]) -> dict[int, tuple[int, int, int]]:
+    answers = [client.maintenance.HashKV(rpc_pb2.HashKVRequest(revision=revision)) for revision in revisions]
+    return {each.hash_revision: (each.hash, each.compact_revision, each.hash_revision) for each in answers}
+
+
+def save(member: Member, path: Path) -> Path:
+    command = [str(reference_binary("etcdctl")), f"--endpoints={member.endpoint}", "snapshot", "save", str(path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return path
+
+
+def test_we_take_in_what_etcd_saves(tmp_path: Path) -> None:
+    with Member("etcd", tmp_path) as member, Client.of(member) as client:
+        drive(client)
+        client.auth.UserAdd(rpc_pb2.AuthUserAddRequest(name="root", password="secret"))
+        client.auth.RoleAdd(rpc_pb2.AuthRoleAddRequest(name="reader"))
+        client.auth.UserGrantRole(rpc_pb2.AuthUserGrantRoleRequest(user="root", role="reader"))
+        alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=9, alarm=rpc_pb2.CORRUPT)
+        client.maintenance.Alarm(alarm)
+        saved = save(member, tmp_path / "saved.db")
+        current = client.revision()
+        hashes = hashes_of(client, [201, current - 50, current])
+        content, backend = ingest_file(saved)
+        same_as_served(client, backend, hashes)
+
+        listed = client.cluster.MemberList(rpc_pb2.MemberListRequest())
+        membership = Membership(backend)
+        membership.restore()
+        assert [each.to_proto() for each in membership.members] == list(listed.members)
+        assert membership.version == "3.7.0"
+        assert content.conf_state == ConfState((listed.members[0].ID,))
+        status = client.maintenance.Status(rpc_pb2.StatusRequest())
+        assert (content.term, content.index) == (status.raftTerm, status.raftAppliedIndex)
+        alarms = AlarmStore(backend)
+        alarms.restore()
+        assert alarms.get() == [rpc_pb2.AlarmMember(memberID=9, alarm=rpc_pb2.CORRUPT)]
+        assert backend.get(AUTH_BUCKET + b"authUsers\0root") is not None
+    # The same again out of the directory of the member that has stopped.
+    raw_content, raw = ingest_file(member.data_dir / "member" / "snap" / "db")
+    assert raw.items() == backend.items()
+    assert raw_content.index >= content.index
+
+
+def test_what_etcd_wrote_comes_out_of_us_as_it_was(tmp_path: Path) -> None:
+    with Member("etcd", tmp_path) as member, Client.of(member) as client:
+        drive(client)
+        saved = save(member, tmp_path / "saved.db")
+    content, backend = ingest_file(saved)
+    ours = export_file(MemoryView(backend, content.index, content.term, content.conf_state), tmp_path / "ours.db")
+    assert read_file(ours) == read_file(saved)
+    # etcdutl's hash covers every bucket.
+    assert check_with_bbolt(ours)["hash"] == check_with_bbolt(saved)["hash"]
+
+
+def test_a_revision_that_etcdutl_bumped(tmp_path: Path) -> None:
+    state = State()
+    state.change(200)
+    path = state.export(tmp_path / "db")
+    add_checksum(path)
+    with restored(path, tmp_path, "--bump-revision=1000", "--mark-compacted") as member, Client.of(member) as client:
+        wait_until(lambda: "finished scheduled" in member.log_text())
+        client.put(b"after", b"1")
+        current = client.revision()
+        assert current == state.store.current_revision + 1001
+        hashes = hashes_of(client, [current - 1, current])
+        _, backend = ingest_file(save(member, tmp_path / "saved.db"))
+        same_as_served(client, backend, hashes)
+        store = Store.open(backend)
+        seen = [change[1] for change in BackendHistory(backend, store).changes_between(0, current)]
+        assert b"" not in seen
+        assert seen[-1] == b"after"
