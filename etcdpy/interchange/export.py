@@ -18,6 +18,7 @@ from etcdpy.backend import (
 )
 from etcdpy.interchange import schema
 from etcdpy.interchange.bolt_writer import write_steps
+from etcdpy.membership import members
 from etcdpy.membership.members import Member
 from etcdpy.mvcc import compaction
 from etcdpy.proto import rpc_pb2
@@ -115,27 +116,13 @@ def _auth(view: View) -> Items:
 
 
 def _cluster(view: View) -> Items:
-    stored = {schema.CLUSTER_VERSION: schema.OUR_CLUSTER_VERSION, schema.DOWNGRADE: schema.OUR_DOWNGRADE}
+    stored = {schema.CLUSTER_VERSION: members.CLUSTER_VERSION, schema.DOWNGRADE: members.DOWNGRADE}
     found = ((name, view.get(key)) for name, key in stored.items())
     return [(name, value) for name, value in found if value]
 
 
 def _members(view: View) -> Items:
-    for member in members_of(view):
-        fields: dict[str, object] = {"id": member.id, **raft_attributes(member), **attributes(member)}
-        yield schema.hex_id(member.id), schema.to_json(fields).encode()
-
-
-def raft_attributes(member: Member) -> dict[str, object]:
-    """The part of a member that the group decides on, under etcd's names."""
-    fields: dict[str, object] = {"peerURLs": list(member.peer_urls)}
-    return {**fields, "isLearner": True} if member.is_learner else fields
-
-
-def attributes(member: Member) -> dict[str, object]:
-    """What a member says of itself, under etcd's names; empty until it has started."""
-    fields = {"name": member.name, "clientURLs": list(member.client_urls)}
-    return {name: value for name, value in fields.items() if value}
+    return ((schema.hex_id(each.id), schema.to_json(each.to_fields()).encode()) for each in members_of(view))
 
 
 def _meta(view: View) -> dict[bytes, bytes]:
@@ -145,7 +132,7 @@ def _meta(view: View) -> dict[bytes, bytes]:
         found[schema.CONSISTENT_INDEX] = view.applied_index.to_bytes(8, "big")
     if view.applied_term:
         found[schema.TERM] = view.applied_term.to_bytes(8, "big")
-    version = view.get(schema.OUR_CLUSTER_VERSION)
+    version = view.get(members.CLUSTER_VERSION)
     if version:
         found[schema.STORAGE_VERSION] = version
     marks = {

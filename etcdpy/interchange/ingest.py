@@ -25,6 +25,7 @@ from etcdpy.interchange import schema
 from etcdpy.interchange.bolt_format import DamagedFileError
 from etcdpy.interchange.bolt_reader import BoltFile
 from etcdpy.limits import INTERCHANGE_SLICE_BYTES, INTERCHANGE_SLICE_RECORDS
+from etcdpy.membership import members
 from etcdpy.membership.members import Member
 from etcdpy.mvcc import compaction
 from etcdpy.mvcc.revision import TOMBSTONE_MARK
@@ -214,8 +215,8 @@ def _meta(file: BoltFile, put: Put) -> SnapshotContent:
 
 
 _CLUSTER_KEYS: Final = {
-    schema.CLUSTER_VERSION: schema.OUR_CLUSTER_VERSION,
-    schema.DOWNGRADE: schema.OUR_DOWNGRADE,
+    schema.CLUSTER_VERSION: members.CLUSTER_VERSION,
+    schema.DOWNGRADE: members.DOWNGRADE,
 }
 _COMPACTIONS: Final = {
     schema.SCHEDULED_COMPACTION: compaction.SCHEDULED_COMPACTION,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.interchange import schema
-from etcdpy.interchange.export import attributes, members_of, raft_attributes, removed_members_of
+from etcdpy.interchange.export import members_of, removed_members_of
+from etcdpy.membership import members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,23 +23,30 @@ _TREE_VERSION: Final = 2
 
 def member_tree(view: View) -> bytes:
     """Members, removed members and the cluster's version, for `Snapshot.data`."""
-    members: dict[str, object] = {}
-    for member in members_of(view):
-        name = f"{member.id:x}"
-        path = f"/0/members/{name}"
-        parts = {"raftAttributes": _leaf(f"{path}/raftAttributes", schema.to_json(raft_attributes(member)))}
-        if member.client_urls:
-            parts["attributes"] = _leaf(f"{path}/attributes", schema.to_json(attributes(member)))
-        members[name] = _directory(path, parts)
+    present = {f"{member.id:x}": _member(member) for member in members_of(view)}
     removed = {f"{each:x}": _leaf(f"/0/removed_members/{each:x}", "") for each in removed_members_of(view)}
-    cluster = {"members": _directory("/0/members", members)}
+    cluster = {"members": _directory("/0/members", present)}
     if removed:
         cluster["removed_members"] = _directory("/0/removed_members", removed)
-    version = view.get(schema.OUR_CLUSTER_VERSION)
+    version = view.get(members.CLUSTER_VERSION)
     if version:
         cluster["version"] = _leaf("/0/version", version.decode())
     root = _directory("/", {"0": _directory("/0", cluster), "1": _directory("/1", {})})
     return schema.to_json({"Root": root, "CurrentIndex": 1, "CurrentVersion": _TREE_VERSION}).encode()
+
+
+def _member(member: members.Member) -> dict[str, object]:
+    """What the group decided on, and what the member says of itself once it has started."""
+    path = f"/0/members/{member.id:x}"
+    fields = member.to_fields()
+    parts = {"raftAttributes": {"peerURLs", "isLearner"}}
+    if member.client_urls:
+        parts["attributes"] = {"name", "clientURLs"}
+    children = {
+        part: _leaf(f"{path}/{part}", schema.to_json({name: fields[name] for name in fields if name in names}))
+        for part, names in parts.items()
+    }
+    return _directory(path, children)
 
 
 def _leaf(path: str, value: str) -> dict[str, object]:

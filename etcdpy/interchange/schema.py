@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy.backend import META_BUCKET
 from etcdpy.raft.types import ConfState
 
 if TYPE_CHECKING:
@@ -49,9 +48,6 @@ FINISHED_COMPACTION: Final = b"finishedCompactRev"
 SCHEDULED_COMPACTION: Final = b"scheduledCompactRev"
 STORAGE_VERSION: Final = b"storageVersion"
 TERM: Final = b"term"
-
-OUR_CLUSTER_VERSION: Final = META_BUCKET + b"cluster_version"
-OUR_DOWNGRADE: Final = META_BUCKET + b"downgrade"
 
 REMOVED_MARK: Final = b"removed"
 SUB_SEPARATOR: Final = b"_\0\0\0\0"

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from etcdpy.backend import Backend
 
-_CLUSTER_VERSION: Final = META_BUCKET + b"cluster_version"
+CLUSTER_VERSION: Final = META_BUCKET + b"cluster_version"
+"""`3.7.0`."""
+DOWNGRADE: Final = META_BUCKET + b"downgrade"
+"""JSON, as in etcd's backend file."""
 _CLUSTER_ID: Final = META_BUCKET + b"cluster_id"
 _OWN_ID: Final = META_BUCKET + b"member_id"
-_DOWNGRADE: Final = META_BUCKET + b"downgrade"
 
 _OWN_RELEASE: Final = parse_version(VERSION)
 
@@ -70,8 +72,8 @@ class Membership:
         stored_id = self._backend.get(_CLUSTER_ID)
         self.cluster_id = int.from_bytes(stored_id, "big") if stored_id else 0
         self.own_id = int.from_bytes(self._backend.get(_OWN_ID) or b"", "big")
-        self.version = (self._backend.get(_CLUSTER_VERSION) or b"").decode()
-        self.downgrade = _parse_downgrade(self._backend.get(_DOWNGRADE))
+        self.version = (self._backend.get(CLUSTER_VERSION) or b"").decode()
+        self.downgrade = _parse_downgrade(self._backend.get(DOWNGRADE))
         self._members.clear()
         self._removed.clear()
         for _, value in self._backend.scan(MEMBER_BUCKET, _after(MEMBER_BUCKET)):
@@ -190,13 +192,13 @@ class Membership:
         """Record the version that the cluster runs at. Raises LowerThanCluster: this member must not go on."""
         check_not_lower(_OWN_RELEASE, parse_version(version))
         self.version = version
-        self._backend.put(_CLUSTER_VERSION, version.encode())
+        self._backend.put(CLUSTER_VERSION, version.encode())
 
     def set_downgrade(self, info: DowngradeInfo) -> None:
         """Record that the cluster is being downgraded, or no longer."""
         self.downgrade = info
         fields = {"target-version": info.target, "enabled": info.enabled}
-        self._backend.put(_DOWNGRADE, json.dumps(fields, separators=(",", ":")).encode())
+        self._backend.put(DOWNGRADE, json.dumps(fields, separators=(",", ":")).encode())
 
     def check_invariants(self) -> None:
         """No member is also a removed one; each is stored under its own id."""

@@ -167,7 +167,7 @@ def test_etcd_serves_our_state(tmp_path: Path, state: State) -> None:
         store = state.reopened()
         wait_until(lambda: "finished scheduled" in member.log_text() or "resume" not in member.log_text())
         for revision in sample(state):
-            expected = client.range(**EVERYTHING, revision=revision)  # type: ignore[arg-type]
+            expected = client.range(**EVERYTHING, revision=revision)
             assert expected.header.revision == state.store.current_revision
             found = store.range(b"\0", b"\0", RangeOptions(revision=revision)).records
             assert [kv.SerializeToString() for kv in expected.kvs] == found
@@ -222,7 +222,7 @@ def same_as_served(client: Client, backend: MemoryBackend, hashes: dict[int, tup
     store = Store.open(backend, lessor)
     for key, lease in store.leased_keys():
         lessor.attach(lease, key)
-    answer = client.range(**EVERYTHING)  # type: ignore[arg-type]
+    answer = client.range(**EVERYTHING)
     assert store.range(b"\0", b"\0").records == [kv.SerializeToString() for kv in answer.kvs]
     for revision, expected in hashes.items():
         assert finish(store.hash_kv_steps(revision)) == expected

@@ -9,11 +9,10 @@ import pytest
 
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.backend import AUTH_BUCKET, META_BUCKET
-from etcdpy.interchange import schema
 from etcdpy.interchange.bolt_format import DamagedFileError
 from etcdpy.interchange.member_tree import member_tree
 from etcdpy.lease.lessor import Lessor
-from etcdpy.membership.members import Member, Membership
+from etcdpy.membership.members import DOWNGRADE, Member, Membership
 from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.store import Store
 from etcdpy.proto import auth_pb2, kv_pb2, lease_pb2, rpc_pb2
@@ -62,7 +61,7 @@ def view() -> MemoryView:
     backend.put(AUTH_BUCKET + b"auth\0authRevision", (9).to_bytes(8, "big"))
     backend.put(AUTH_BUCKET + b"authRoles\0root", auth_pb2.Role(name=b"root").SerializeToString())
     backend.put(AUTH_BUCKET + b"authUsers\0root", auth_pb2.User(name=b"root", roles=["root"]).SerializeToString())
-    backend.put(schema.OUR_DOWNGRADE, b'{"target-version":"3.6.0","enabled":true}')
+    backend.put(DOWNGRADE, b'{"target-version":"3.6.0","enabled":true}')
     conf_state = ConfState((STARTED.id,), (LEARNER.id,), (3, 4), (5,), True)
     return MemoryView(backend, 1 << 40, 3, conf_state)
 
