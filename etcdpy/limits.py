@@ -450,6 +450,9 @@ SORT_RUN_ROWS_MAX: Final = 4_000
 RESTORE_SLICE_RECORDS: Final = 10_000
 """Records read at start between two reports of progress."""
 
+RESTORE_ASIDE_SLICE_RECORDS: Final = 500
+"""Records read in one go for an index that is built while another one serves: 1 ms."""
+
 COMPACTION_BATCH_DEFAULT: Final = 1_000
 """--compaction-batch-limit: records that a compaction looks at in one step. etcd's default."""
 
