@@ -450,9 +450,6 @@ SORT_RUN_ROWS_MAX: Final = 4_000
 RESTORE_SLICE_RECORDS: Final = 10_000
 """Records read at start between two reports of progress."""
 
-RESTORE_ASIDE_SLICE_RECORDS: Final = 500
-"""Records read in one go for an index that is built while another one serves: 1 ms."""
-
 COMPACTION_BATCH_DEFAULT: Final = 1_000
 """--compaction-batch-limit: records that a compaction looks at in one step. etcd's default."""
 
@@ -484,6 +481,28 @@ COMPACTION_PIN_WAIT_SECONDS: Final = 0.05
 
 WATCH_BLOCKED_POLL_SECONDS: Final = 0.01
 """How often streams that took no more bytes are looked at again."""
+
+HAND_OVER_SECONDS_MAX: Final = 0.3
+"""How long a leader that stops waits for another to lead: a hand-over takes two message delays, and with the drain that
+follows the process must be gone within 1.5 s."""
+
+HAND_OVER_POLL_SECONDS: Final = 0.002
+"""How often it looks."""
+
+REMOVED_STOP_SECONDS: Final = 1.0
+"""A removed member goes on for so long, as on etcd: those that learn of its removal through it must hear the end."""
+
+PEERS_ACTIVE_POLL_SECONDS: Final = 0.02
+"""How often a starting member looks whether a majority is within reach."""
+
+APPLIED_INDEX_WAIT_SECONDS: Final = 1.0
+"""What is committed must be applied within this time before a question about leases is answered. etcd's number."""
+
+APPLIED_INDEX_POLL_SECONDS: Final = 0.002
+"""How often it looks meanwhile."""
+
+LEADER_RETRY_SECONDS: Final = 0.05
+"""Pause before the leader is asked for a lease again. etcd's number."""
 
 DRAIN_SECONDS: Final = 1.0
 """What open calls get to finish when the member stops; supervisors expect it to be gone within 1.5 s."""

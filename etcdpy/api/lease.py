@@ -1,4 +1,4 @@
-"""etcdserverpb.Lease: granted and revoked through the log, renewed and read at the leader."""
+"""etcdserverpb.Lease: granted and revoked through the log, renewed and read at the leader, wherever that is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from etcdpy.api.checks import parse
 from etcdpy.api.proposals import Waiting
-from etcdpy.errors import LeaseNotFound
+from etcdpy.errors import Code, LeaderChanged, LeaseNotFound, StatusError
+from etcdpy.lease.lease import NO_SUCH_LEASE
 from etcdpy.lease.lessor import LeaseExpiring, NotPrimary, pick_lease_id
 from etcdpy.proto import rpc_pb2
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from etcdpy.api.cluster import LinearizableReads
     from etcdpy.api.header import HeaderSource
     from etcdpy.api.proposals import Proposer
     from etcdpy.lease.lessor import Lessor
@@ -31,6 +31,26 @@ class Revision(Protocol):
         ...
 
 
+class LeaderLeases(Protocol):
+    """The way to the one member that knows when leases end."""
+
+    async def confirm_leadership(self) -> bool:
+        """Whether this member, which believes to lead, still does: it may have stood still for a while."""
+        ...
+
+    async def wait_applied(self) -> None:
+        """Return when all that is known to be committed is applied. Raises TimeoutAppliedIndex."""
+        ...
+
+    async def renew(self, lease_id: int) -> int:
+        """Renew a lease at the leader; its TTL. Raises LeaseNotFound, NoLeader, Timeout."""
+        ...
+
+    async def time_to_live(self, lease_id: int, *, keys: bool) -> rpc_pb2.LeaseTimeToLiveResponse:
+        """Ask the leader about a lease. Raises LeaseNotFound, NoLeader, Timeout."""
+        ...
+
+
 _RENEW_BACKLOG_BYTES = 64 * 1024
 """Renewals that a client does not read are answered no further than this, and read no further either."""
 
@@ -43,19 +63,23 @@ class LeaseService:
         lessor: Lessor,
         store: Revision,
         proposer: Proposer,
-        reads: LinearizableReads,
+        leader: LeaderLeases,
         header: HeaderSource,
         *,
         clock: Callable[[], float],
         random: Random,
+        fast_keep_alive: bool,
     ) -> None:
+        """`fast_keep_alive` is the gate FastLeaseKeepAlive: a lease that is there is renewed without waiting for what
+        is still to be applied."""
         self._lessor = lessor
         self._store = store
         self._proposer = proposer
-        self._reads = reads
+        self._leader = leader
         self._header = header
         self._clock = clock
         self._random = random
+        self._fast_keep_alive = fast_keep_alive
 
     def grant(self, call: Call, body: bytes) -> None:
         """Lease.LeaseGrant. An id is picked before proposing, so that every member stores the same one."""
@@ -83,20 +107,30 @@ class LeaseService:
                 await call.wait_writable(_RENEW_BACKLOG_BYTES)
 
     async def _renew(self, lease_id: int) -> int:
-        """The TTL that the lease has again, 0 when it is gone. Raises Timeout when there is no leader to renew it."""
-        lessor = self._lessor
-        if lessor.is_primary and not lessor.exists(lease_id):
-            # It may be in the log and not applied yet.
-            await self._reads.wait_linearizable()
+        """The TTL that the lease has again, 0 when it is gone. Raises EtcdError when there is no leader to renew it."""
+        try:
+            while True:
+                if not self._lessor.is_primary:
+                    return await self._leader.renew(lease_id)
+                try:
+                    return await self.renew_here(lease_id)
+                except NotPrimary:
+                    pass  # the lead went elsewhere meanwhile
+        except LeaseNotFound:
+            return 0
+
+    async def renew_here(self, lease_id: int) -> int:
+        """Renew a lease as the leader. Raises LeaseNotFound, NotPrimary, EtcdError."""
+        lessor, leader = self._lessor, self._leader
+        if not await leader.confirm_leadership():
+            raise StatusError(Code.UNKNOWN, "not a primary lessor")
+        if not (self._fast_keep_alive and lessor.exists(lease_id)):
+            await leader.wait_applied()  # it may be in the log and not applied yet
         while True:
             try:
                 if lessor.must_reset_checkpoint(lease_id):
                     await self._checkpoint(lease_id, 0)
                 return lessor.renew(lease_id, self._clock())
-            except LeaseNotFound:
-                return 0
-            except NotPrimary:
-                await self._reads.wait_linearizable()
             except LeaseExpiring:
                 gone = asyncio.get_running_loop().create_future()
                 lessor.when_gone(lease_id, lambda gone=gone: gone.done() or gone.set_result(None))  # type: ignore[misc]
@@ -110,12 +144,28 @@ class LeaseService:
     async def time_to_live(self, call: Call, body: bytes) -> None:
         """Lease.LeaseTimeToLive: TTL -1 for an unknown lease, which is no error."""
         request = parse(rpc_pb2.LeaseTimeToLiveRequest, body)
-        await self._reads.wait_linearizable()
-        answer = self._lessor.time_to_live(request.ID, self._clock(), keys=request.keys)
-        response = rpc_pb2.LeaseTimeToLiveResponse(
-            ID=request.ID, TTL=answer.ttl, grantedTTL=answer.granted_ttl, keys=answer.keys
-        )
+        try:
+            if self._lessor.is_primary:
+                response = await self.time_to_live_here(request.ID, keys=request.keys)
+            else:
+                response = await self._leader.time_to_live(request.ID, keys=request.keys)
+        except LeaseNotFound:
+            response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=NO_SUCH_LEASE.ttl)
+        response.ClearField("header")
         call.finish(self._header.embed(self._store.current_revision) + response.SerializeToString())
+
+    async def time_to_live_here(self, lease_id: int, *, keys: bool) -> rpc_pb2.LeaseTimeToLiveResponse:
+        """What the leader knows of a lease. Raises LeaseNotFound, LeaderChanged, EtcdError."""
+        await self._leader.wait_applied()
+        try:
+            found = self._lessor.time_to_live(lease_id, self._clock(), keys=keys)
+        except NotPrimary:
+            raise LeaderChanged from None
+        if found is NO_SUCH_LEASE:
+            raise LeaseNotFound
+        return rpc_pb2.LeaseTimeToLiveResponse(
+            ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl, keys=found.keys
+        )
 
     def leases(self, call: Call, body: bytes) -> None:
         """Lease.LeaseLeases: the ids this member knows of, those that expire first in front."""

@@ -19,8 +19,7 @@ class AlarmStore:
         self._active: dict[tuple[int, int], rpc_pb2.AlarmMember] = {}
 
     def restore(self) -> None:
-        """Read what is stored, in place of what was known."""
-        self._active.clear()
+        """Read what earlier runs stored."""
         end = bytes([ALARM_BUCKET[0] + 1])
         for key, _ in self._backend.scan(ALARM_BUCKET, end):
             alarm = rpc_pb2.AlarmMember.FromString(key[1:])

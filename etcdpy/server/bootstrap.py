@@ -54,12 +54,6 @@ def found(name: str, initial_cluster: Mapping[str, Sequence[str]], token: str) -
 def check_founding(config: Config) -> None:
     """Whether the flags found a cluster that this version can run. Raises ConfigError."""
     validate.check_founding(config, _resolve)
-    members = config.initial_peer_urls()
-    if len(members) > 1:
-        raise ConfigError(
-            f"--initial-cluster names {len(members)} members ({', '.join(sorted(members))}), and this version runs "
-            f"clusters of one; name {config.name} alone"
-        )
     if not config.is_new_cluster:
         raise ConfigError(
             "--initial-cluster-state=existing: this version cannot join a cluster; "

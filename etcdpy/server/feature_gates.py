@@ -22,8 +22,6 @@ class Gate:
     inert: str = ""
 
 
-_LATER_CLUSTER: Final = "takes effect once members form clusters"
-
 GATES: Final = {
     gate.name: gate
     for gate in (
@@ -34,21 +32,18 @@ GATES: Final = {
             "ALPHA",
             False,
             "The leader compares the followers' hashes after a compaction.",
-            _LATER_CLUSTER,
         ),
         Gate(
             "FastLeaseKeepAlive",
             "BETA",
             True,
             "A lease is renewed without waiting for the applied index.",
-            "a leader here renews leases at once, whatever the gate says",
         ),
         Gate(
             "InitialCorruptCheck",
             "ALPHA",
             False,
             "A member compares its hash with its peers' before it serves.",
-            _LATER_CLUSTER,
         ),
         Gate("LeaseCheckpoint", "ALPHA", False, "The leader replicates what is left of long leases."),
         Gate("LeaseCheckpointPersist", "ALPHA", False, "What is left of a lease survives restarts."),
@@ -64,7 +59,6 @@ GATES: Final = {
             "ALPHA",
             False,
             "Connections to peers leave from the advertised peer address.",
-            _LATER_CLUSTER,
         ),
         Gate("StopGRPCServiceOnDefrag", "ALPHA", False, "The health service says NOT_SERVING while defragmenting."),
         Gate(

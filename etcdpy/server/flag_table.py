@@ -25,9 +25,9 @@ GROUPS: Final = {
     "Unsafe": "These can break what the consensus protocol guarantees.",
 }
 
-CLUSTER: Final = "takes effect once members form clusters; this release runs one member"
-PEER_TLS: Final = "takes effect once members talk to each other; this release opens no peer port"
-DISCOVERY: Final = "discovery takes effect once members form clusters; this release runs one member"
+CLUSTER: Final = "not built yet"
+RAFT_WRITE: Final = "a peer that takes nothing is given up after --raft-read-timeout here"
+DISCOVERY: Final = "discovery is not built yet"
 AUTH: Final = "takes effect once users and roles are there"
 GATEWAY: Final = "takes effect once the JSON gateway is there"
 TRACING: Final = "no traces are exported"
@@ -60,7 +60,7 @@ _MEMBER: Final = (
         "Shorten the wait for the first election after a start.",
         inert="a single member elects itself at once",
     ),
-    Flag("listen-peer-urls", Kind.URLS, "http://localhost:2380", "Where other members reach this one.", inert=PEER_TLS),
+    Flag("listen-peer-urls", Kind.URLS, "http://localhost:2380", "Where other members reach this one."),
     Flag("listen-client-urls", Kind.URLS, "http://localhost:2379", "Where clients are served: gRPC, and HTTP too."),
     Flag("listen-client-http-urls", Kind.URLS, "", "Where HTTP is served; --listen-client-urls is then gRPC alone."),
     Flag(
@@ -109,7 +109,6 @@ _MEMBER: Final = (
         Kind.DURATION,
         "5s",
         "Read timeout of a peer connection, 5s or more.",
-        inert=CLUSTER,
         in_file=False,
     ),
     Flag(
@@ -117,7 +116,7 @@ _MEMBER: Final = (
         Kind.DURATION,
         "5s",
         "Write timeout of a peer connection, 5s or more.",
-        inert=CLUSTER,
+        inert=RAFT_WRITE,
         in_file=False,
     ),
     Flag("feature-gates", Kind.GATES, "", "Switch features on or off: `A=true,B=false`. The gates are listed below."),
@@ -206,9 +205,8 @@ _CLUSTERING: Final = (
         Kind.BOOL,
         "true",
         "Refuse membership changes that would lose the quorum.",
-        inert=CLUSTER,
     ),
-    Flag("pre-vote", Kind.BOOL, "true", "Ask before an election whether it could be won.", inert=CLUSTER),
+    Flag("pre-vote", Kind.BOOL, "true", "Ask before an election whether it could be won."),
     Flag(
         "auto-compaction-retention",
         Kind.STRING,
@@ -244,17 +242,17 @@ _SECURITY: Final = (
     Flag("client-crl-file", Kind.STRING, "", "Revoked client certificates (DER).", in_file=False),
     Flag("client-cert-allowed-hostname", Kind.WORDS, "", "Names (SAN) a client may have.", in_file=False),
     Flag("auto-tls", Kind.BOOL, "false", "Serve clients with a self-signed certificate.", in_file=False),
-    Flag("peer-cert-file", Kind.STRING, "", "Certificate of the peer port.", inert=PEER_TLS, in_file=False),
-    Flag("peer-key-file", Kind.STRING, "", "Key of the peer port.", inert=PEER_TLS, in_file=False),
-    Flag("peer-client-cert-auth", Kind.BOOL, "false", "Demand certificates of peers.", inert=PEER_TLS, in_file=False),
-    Flag("peer-trusted-ca-file", Kind.STRING, "", "CA of peer certificates.", inert=PEER_TLS, in_file=False),
-    Flag("peer-client-cert-file", Kind.STRING, "", "Certificate to dial peers with.", inert=PEER_TLS, in_file=False),
-    Flag("peer-client-key-file", Kind.STRING, "", "Key to dial peers with.", inert=PEER_TLS, in_file=False),
-    Flag("peer-cert-allowed-cn", Kind.WORDS, "", "Common names a peer may have.", inert=PEER_TLS, in_file=False),
-    Flag("peer-cert-allowed-hostname", Kind.WORDS, "", "Names (SAN) a peer may have.", inert=PEER_TLS, in_file=False),
-    Flag("peer-auto-tls", Kind.BOOL, "false", "Self-signed certificates for peers.", inert=PEER_TLS, in_file=False),
+    Flag("peer-cert-file", Kind.STRING, "", "Certificate of the peer port.", in_file=False),
+    Flag("peer-key-file", Kind.STRING, "", "Key of the peer port.", in_file=False),
+    Flag("peer-client-cert-auth", Kind.BOOL, "false", "Demand certificates of peers.", in_file=False),
+    Flag("peer-trusted-ca-file", Kind.STRING, "", "CA of peer certificates.", in_file=False),
+    Flag("peer-client-cert-file", Kind.STRING, "", "Certificate to dial peers with.", in_file=False),
+    Flag("peer-client-key-file", Kind.STRING, "", "Key to dial peers with.", in_file=False),
+    Flag("peer-cert-allowed-cn", Kind.WORDS, "", "Common names a peer may have.", in_file=False),
+    Flag("peer-cert-allowed-hostname", Kind.WORDS, "", "Names (SAN) a peer may have.", in_file=False),
+    Flag("peer-auto-tls", Kind.BOOL, "false", "Self-signed certificates for peers.", in_file=False),
     Flag("self-signed-cert-validity", Kind.UINT, "1", "Years that self-signed certificates are good for."),
-    Flag("peer-crl-file", Kind.STRING, "", "Revoked peer certificates (DER).", inert=PEER_TLS, in_file=False),
+    Flag("peer-crl-file", Kind.STRING, "", "Revoked peer certificates (DER).", in_file=False),
     Flag("cipher-suites", Kind.WORDS, "", "TLS 1.2 suites to offer, by their IANA names."),
     Flag("tls-min-version", Kind.STRING, "TLS1.2", "Lowest TLS version: `TLS1.2` or `TLS1.3`."),
     Flag("tls-max-version", Kind.STRING, "", "Highest TLS version. Empty: the highest there is."),
@@ -298,8 +296,8 @@ _TRACING: Final = (
 )
 
 _FEATURES: Final = (
-    Flag("corrupt-check-time", Kind.DURATION, "0s", "How often members compare hashes. 0: never.", inert=CLUSTER),
-    Flag("compact-hash-check-time", Kind.DURATION, "1m", "How often compaction hashes are compared.", inert=CLUSTER),
+    Flag("corrupt-check-time", Kind.DURATION, "0s", "How often members compare hashes. 0: never."),
+    Flag("compact-hash-check-time", Kind.DURATION, "1m", "How often compaction hashes are compared."),
     Flag("compaction-batch-limit", Kind.INT, "0", "Revisions compacted in one go. 0: 1000."),
     Flag("compaction-sleep-interval", Kind.DURATION, "0s", "Pause between those. 0: 10ms."),
     Flag(
@@ -307,7 +305,6 @@ _FEATURES: Final = (
         Kind.BOOL,
         "false",
         "Do not match a peer's certificate with its address.",
-        inert=PEER_TLS,
         in_file=False,
     ),
     Flag("watch-progress-notify-interval", Kind.DURATION, "0s", "Pace of progress notices. 0: 10m. Least: 100ms."),
@@ -318,10 +315,8 @@ _FEATURES: Final = (
         "0",
         "Defragment at start when that frees as many megabytes. 0: never.",
     ),
-    Flag("max-learners", Kind.INT, "1", "Most learners in the cluster.", inert=CLUSTER),
-    Flag(
-        "downgrade-check-time", Kind.DURATION, "5s", "How often the state of a downgrade is looked at.", inert=CLUSTER
-    ),
+    Flag("max-learners", Kind.INT, "1", "Most learners in the cluster."),
+    Flag("downgrade-check-time", Kind.DURATION, "5s", "How often the state of a downgrade is looked at."),
     Flag("snapshot-catchup-entries", Kind.UINT, "5000", "Log entries that stay after the log is cut."),
 )
 

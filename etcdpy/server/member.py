@@ -15,13 +15,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy import VERSION
+from etcdpy import VERSION, limits
 from etcdpy.api.reconfigure import Reconfiguration
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
-from etcdpy.errors import EtcdError, NoLeader, NoSpace, Stopped, Timeout
+from etcdpy.errors import EtcdError, LeaderTransferTimeout, NoSpace, NotCapable, Stopped, Timeout, Unhealthy
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
 from etcdpy.membership.members import Membership
@@ -40,7 +40,7 @@ from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from google.protobuf.message import Message
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message as RaftMessage
     from etcdpy.server.config import Config
+    from etcdpy.server.peers import Peers
     from etcdpy.storage.errors import StorageError
 
 log = logs.get("etcdserver")
@@ -114,6 +115,7 @@ class Replica:
                 random=self.random,
                 election_ticks=config.election_ticks,
                 applied=engine.applied_index,
+                pre_vote=config.pre_vote,
             )
         )
         self.applier = Applier(
@@ -128,20 +130,7 @@ class Replica:
             applied_index=engine.applied_index,
         )
         self.applier.restore()
-        self.node = Node(
-            loop,
-            self.raw,
-            engine,
-            self.applier,
-            self,
-            max_request_bytes=config.max_request_bytes,
-            next_id=self._encoder.next_id,
-            heartbeat_seconds=config.heartbeat_interval_ms / 1000,
-            election_seconds=config.election_timeout_ms / 1000,
-            request_timeout_seconds=config.request_timeout_seconds,
-            slow_apply_seconds=config.warning_apply_duration_seconds,
-            slow_request_seconds=config.warning_unary_request_duration_seconds,
-        )
+        self.node = self._make_node()
         self.changes, self.reconfiguration, self.versions = self._make_changes()
         self.propose_conf_change = self.changes.propose
         self.progress = self.raw.matches
@@ -153,8 +142,30 @@ class Replica:
         self.on_changes: Any = lambda: None
         self.on_answers: Any = lambda: None
         """Told when answers and events wait to be written to clients."""
+        self.on_standing: Callable[[], None] = lambda: None
+        """Told when there is another leader or none, or when this member gets its vote."""
+        self.on_removed: Callable[[], None] = lambda: None
+        """Told when this member has been removed from the cluster."""
+        self.peers: Peers
         self.storage_failure = asyncio.Event()
         self.range_seconds = Histogram(APPLY_SECONDS)
+
+    def _make_node(self) -> Node:
+        config = self.config
+        return Node(
+            self._loop,
+            self.raw,
+            self.engine,
+            self.applier,
+            self,
+            max_request_bytes=config.max_request_bytes,
+            next_id=self._encoder.next_id,
+            heartbeat_seconds=config.heartbeat_interval_ms / 1000,
+            election_seconds=config.election_timeout_ms / 1000,
+            request_timeout_seconds=config.request_timeout_seconds,
+            slow_apply_seconds=config.warning_apply_duration_seconds,
+            slow_request_seconds=config.warning_unary_request_duration_seconds,
+        )
 
     def _make_changes(self) -> tuple[ConfChanges, Reconfiguration, VersionMonitor]:
         """What changes the cluster itself: its members, its leader, its version."""
@@ -163,7 +174,7 @@ class Replica:
             self._loop,
             self.membership,
             self.node.propose_conf_change,
-            lambda: self.random.getrandbits(63),
+            self._encoder.next_id,
             timeout_seconds=config.request_timeout_seconds,
         )
         reconfiguration = Reconfiguration(
@@ -213,6 +224,11 @@ class Replica:
                 self.lessor.attach(lease, key)
         self.store.changes = []
         logs.get("mvcc").info("kvstore restored", **{"current-rev": self.store.current_revision})
+
+    def connect(self, peers: Peers) -> None:
+        """Meet the other members."""
+        self.peers = peers
+        self.membership.observer = peers
 
     def begin(self) -> None:
         """Take part in raft. A member that is the only voter need not wait for anybody before it stands."""
@@ -337,19 +353,53 @@ class Replica:
     # --- ClusterOperations ---
 
     def active_since(self, member: int) -> float | None:
-        """See ClusterOperations. No other member is within reach without a road to it."""
-        return None
+        """See ClusterOperations."""
+        return self.peers.network.active_since(member)
 
     async def promote_at_leader(self, member: int) -> list[Member]:
-        """See ClusterOperations. There is no other leader to ask."""
-        raise NoLeader
+        """See ClusterOperations."""
+        return await self.peers.promote_at_leader(member)
 
     async def _ask_version(self, member: Member) -> str:
-        raise ConnectionError(f"no road to {member.id:x}")
+        return await self.peers.ask_version(member)
 
     def transfer_leadership(self, target: int) -> None:
         """See ClusterOperations."""
-        log.debug("no road to other members", target=f"{target:x}")
+        self.node.transfer_leadership(target)
+
+    async def hand_over(self) -> None:
+        """Before the end of a leader: let another voter lead, so that nobody has to wait for an election."""
+        names = {"local-member-id": f"{self.own_id:x}", "current-leader-member-id": f"{self.leader:x}"}
+        if not self.raw.is_leader:
+            log.info("skipped leadership transfer; local server is not leader", **names)
+            return
+        if len(self.membership.voters) == 1:
+            log.info("skipped leadership transfer for single voting member cluster", **names)
+            return
+        target = self.peers.longest_connected()
+        if target is None:
+            log.warn("leadership transfer failed", error=Unhealthy.message, **names)
+            return
+        names["transferee-member-id"] = f"{target:x}"
+        log.info("leadership transfer starting", **names)
+        began = self._loop.time()
+        self.transfer_leadership(target)
+        while self.leader != target:
+            if self._loop.time() - began > limits.HAND_OVER_SECONDS_MAX:
+                log.warn("leadership transfer failed", error=LeaderTransferTimeout.message, **names)
+                return
+            await asyncio.sleep(limits.HAND_OVER_POLL_SECONDS)
+        log.info("leadership transfer finished", took=self._loop.time() - began, **names)
+
+    # --- snapshots ---
+
+    def send_snapshot(self, message: RaftMessage) -> None:
+        """Send the whole state to a member whose next entry is not in the log any more."""
+        self.node.snapshot_sent(message.to, ok=False)
+
+    async def receive_snapshot(self, message: RaftMessage, body: AsyncIterator[bytes]) -> None:
+        """See the peer room's Receiver."""
+        raise NotCapable
 
     # --- Observer ---
 
@@ -368,6 +418,7 @@ class Replica:
             logs.get("raft").info(f"raft.node: {self.own_id:x} elected leader {leader:x} at term {term}")
         else:
             logs.get("raft").info(f"raft.node: {self.own_id:x} has no leader at term {term}")
+        self.on_standing()
 
     def entries_applied(self) -> None:
         """See Observer."""
@@ -380,12 +431,12 @@ class Replica:
         self.on_answers()
 
     def send(self, messages: Sequence[RaftMessage]) -> None:
-        """See Observer. A member without others has nobody to send to; what is lost here Raft sends again."""
-        log.debug("no road to other members", messages=len(messages))
+        """See Observer."""
+        self.peers.send(messages)
 
     def connected_since(self, started: float) -> bool:
         """See Observer."""
-        return True  # a member alone needs nobody
+        return self.peers.connected_since(started)
 
     def broken(self, error: Exception) -> None:
         """See Observer. The log on disk is sound and the applied state a whole prefix of it, so ending is safe."""

@@ -222,6 +222,16 @@ class Node:
         self._raw.report_unreachable(member)
         self._schedule()
 
+    def snapshot_sent(self, member: int, *, ok: bool) -> None:
+        """A snapshot has reached a member, or has not."""
+        self._raw.report_snapshot(member, ok=ok)
+        self._schedule()
+
+    def transfer_leadership(self, target: int) -> None:
+        """Begin to hand over to another voter."""
+        self._raw.transfer_leadership(target)
+        self._schedule()
+
     # --- the loop ---
 
     def tick(self) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits
 from etcdpy.api.client_versions import ClientVersions
+from etcdpy.api.gate import Gate
 from etcdpy.api.health import Health
 from etcdpy.api.health_grpc import HealthService
 from etcdpy.api.http import Access, MetricsPage, Versions, client_port, metrics_port
@@ -25,10 +26,13 @@ from etcdpy.api.timing import time_calls
 from etcdpy.errors import EtcdError, Stopped
 from etcdpy.server import doors, logs, notify, process
 from etcdpy.server.auto_compaction import make_compactor
+from etcdpy.server.corruption import CorruptionChecker, Inconsistent
 from etcdpy.server.flag_table import redacted
+from etcdpy.server.leader_leases import LeaderLeases
 from etcdpy.server.loop_lag import LoopLag
 from etcdpy.server.member import Replica, open_replica
 from etcdpy.server.notes import ConfigError
+from etcdpy.server.peers import PeerAnswers, Peers
 from etcdpy.server.slices import SliceRunner
 from etcdpy.server.stats import MemberHealth, MemberStats
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
@@ -38,7 +42,7 @@ from etcdpy.transport.tls_options import TlsConfigError
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from etcdpy.server.config import Config
 
@@ -92,6 +96,9 @@ async def _serve(config: Config) -> int:
             return error.exit_code
         try:
             code = await Running(config, replica, stop).run()
+        except Inconsistent as error:
+            log.error("checkInitialHashKV failed", error=str(error))
+            return 1
         except (TlsConfigError, OSError, ValueError) as error:
             log.error("cannot serve", error=str(error))
             return 1
@@ -115,6 +122,8 @@ class Running:
         self._replica = replica
         self._stop = stop
         self._end = asyncio.Event()
+        self._gate: Gate | None = None
+        self._removed = False
         self._loop = asyncio.get_running_loop()
         self._server = Server({}, doors.transport_options(config), on_bug=_report_bug)
         slices = SliceRunner(self._server.spawn)
@@ -135,9 +144,16 @@ class Running:
         replica.on_compaction = self._upkeep.compaction_scheduled
         replica.on_changes = self._watches.wake
         replica.on_answers = self._server.flush_dirty
+        self._peer_server = Server({}, doors.transport_options(config), on_bug=_report_bug)
+        answers = PeerAnswers(replica, self._upkeep)
+        self._peers = Peers(replica, answers, doors.peer_tls(config), self._peer_server.spawn)
+        replica.connect(self._peers)
+        replica.on_removed = self._on_removed
+        leader = LeaderLeases(replica, self._peers.network.connections)
         self._server.methods = doors.make_methods(
-            replica, slices, self._upkeep, self._watches, health, self._server.spawn, self._loop.time
+            replica, slices, self._upkeep, self._watches, health, self._server.spawn, self._loop.time, leader, answers
         )
+        self._corruption = CorruptionChecker(replica, self._upkeep, self._peers.ask_hash)
 
     async def run(self) -> int:
         """Serve until told to stop. Returns the exit code, or _REOPEN."""
@@ -146,8 +162,10 @@ class Running:
             async with asyncio.TaskGroup() as tasks:
                 duties = [tasks.create_task(duty) for duty in self._duties()]
                 self._lag.start()
-                await self._open_doors()
+                if await self._begin():
+                    await self._open_client_doors()
                 code = await self._wait()
+                await replica.hand_over()
                 # Calls under way are answered while everything still runs.
                 await server.drain(limits.DRAIN_SECONDS)
                 for task in duties:
@@ -157,9 +175,44 @@ class Running:
             replica.node.refuse_all(Stopped, under_way=Stopped)
             replica.changes.refuse_all(Stopped)
             await server.close()
+            await self._peers.network.stop()
+            await self._peer_server.close()
         return code
 
-    async def _open_doors(self) -> None:
+    async def _begin(self) -> bool:
+        """Become a part of the cluster. False when the end came first."""
+        config, replica = self._config, self._replica
+        if config.feature_gates.enabled("InitialCorruptCheck") and replica.applied_index:
+            await self._corruption.check_at_start()
+        urls = [str(url) for url in config.listen_peer_urls]
+        await self._peers.network.listen(self._peer_server, urls)
+        for url in urls:
+            log.info("serving peer traffic", address=url)
+        # What was made so far stays for good; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        replica.begin()
+        async with asyncio.TaskGroup() as race:
+            publishing, ending = race.create_task(self._publish()), race.create_task(self._end.wait())
+            await asyncio.wait({publishing, ending}, return_when=asyncio.FIRST_COMPLETED)
+            begun = publishing.done()
+            publishing.cancel()
+            ending.cancel()
+        return begun
+
+    async def _publish(self) -> None:
+        """Until the cluster knows this member; that takes a leader."""
+        replica = self._replica
+        while True:
+            try:
+                await replica.publish()
+                return
+            except EtcdError as error:
+                log.warn("failed to publish local member to cluster through raft", error=error.message)
+                if replica.storage_failure.is_set():
+                    return  # reads are served all the same
+
+    async def _open_client_doors(self) -> None:
         config, replica, server = self._config, self._replica, self._server
         tls = doors.client_tls(config)
         health = Health(MemberHealth(replica))
@@ -177,19 +230,23 @@ class Running:
             gateway_enabled=config.enable_grpc_gateway,
         )
         await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
-        replica.begin()
-        try:
-            await replica.publish()
-        except EtcdError as error:
-            # Only a disk that fails at once keeps a lone member from its own log; the wait below takes over.
-            log.warn("failed to publish local member to cluster through raft", error=error.message)
+        self._gate = Gate(server.methods)
+        replica.on_standing = self._note_standing
+        self._note_standing()
         await self._defragment_at_start()
         log.info("ready to serve client requests")
         await doors.open_client_doors(server, config, http, tls)
         notify.ready()
-        # What was made so far stays for good; the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+
+    def _note_standing(self) -> None:
+        assert self._gate is not None
+        self._gate.set(has_leader=self._replica.leader != 0, is_learner=self._replica.is_learner)
+
+    def _on_removed(self) -> None:
+        """This member belongs to the cluster no more. As on etcd it ends a little later, so that others hear of it."""
+        if not self._removed:
+            self._removed = True
+            self._loop.call_later(limits.REMOVED_STOP_SECONDS, self._end.set)
 
     async def _defragment_at_start(self) -> None:
         threshold = self._config.bootstrap_defrag_threshold_megabytes * 1024 * 1024
@@ -204,6 +261,10 @@ class Running:
         await self._end.wait()
         if self._stop.is_set():
             notify.stopping()
+            return 0
+        if self._removed:
+            log.warn("server error", error="the member has been permanently removed from the cluster")
+            log.warn("data-dir used by this member must be removed")
             return 0
         log.info("the disk takes writes again; starting over from what is stored")
         return _REOPEN
@@ -233,7 +294,11 @@ class Running:
             self._look_after_memory(),
             self._end_on_signal(),
             self._end_when_disk_is_mended(),
+            self._look_after_streams(),
+            *self._corruption_checks(),
         ]
+        if config.initial_election_tick_advance and len(replica.membership.members) > 1:
+            duties.append(self._advance_first_election())
         compactor = make_compactor(
             config.auto_compaction_mode,
             config.auto_compaction_retention_seconds,
@@ -248,14 +313,43 @@ class Running:
             duties.append(_watchdog(interval))
         return duties
 
+    def _corruption_checks(self) -> Iterator[Coroutine[Any, Any, None]]:
+        config = self._config
+        if config.corrupt_check_time_seconds:
+            yield self._corruption.check_periodically(config.corrupt_check_time_seconds)
+        if config.feature_gates.enabled("CompactHashCheck"):
+            yield self._corruption.check_compactions_periodically(config.compact_hash_check_time_seconds)
+
     async def _tick(self) -> None:
-        """Raft's clock: one tick a heartbeat interval, however late the loop is."""
+        """Raft's clock: one tick a heartbeat interval. What a late loop missed is left out, as a clock that hurries
+        after a pause would start elections; and what others said meanwhile is heard first."""
         interval = self._config.heartbeat_interval_ms / 1000
-        due = self._loop.time()
+        due = self._loop.time() + interval
         while True:
-            due = max(due + interval, self._loop.time())
             await asyncio.sleep(due - self._loop.time())
+            if self._loop.time() - due > interval:
+                await asyncio.sleep(0)
             self._replica.node.tick()
+            due = max(due, self._loop.time() - interval) + interval
+
+    async def _advance_first_election(self) -> None:
+        """Members that start together need not wait a whole election timeout once they hear each other. At least two
+        ticks are left, for a leader that is there to be heard (--initial-election-tick-advance)."""
+        replica, config = self._replica, self._config
+        give_up = self._loop.time() + config.raft_read_timeout_seconds
+        while self._loop.time() < give_up and not replica.leader:
+            await asyncio.sleep(limits.PEERS_ACTIVE_POLL_SECONDS)
+            if self._peers.active >= len(replica.membership.members) // 2:
+                log.info("initialized peer connections; fast-forwarding election ticks", active=self._peers.active)
+                replica.raw.advance_ticks(config.election_ticks - 2)
+                return
+
+    async def _look_after_streams(self) -> None:
+        """Streams that demand a leader end when there has been none for long."""
+        while True:
+            await asyncio.sleep(self._config.election_timeout_ms / 1000)
+            if self._gate is not None:
+                self._gate.look()
 
     async def _look_after_memory(self) -> None:
         while True:

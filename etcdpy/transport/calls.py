@@ -481,8 +481,10 @@ class StreamCall(Call):
         super().on_gone()
         self._cancel_task()
 
-    def end_by_server(self) -> None:
-        """The server stops: the handler is cancelled, and the client told so."""
+    def end_by_server(self, error: EtcdError | None = None) -> None:
+        """The server ends the call: the handler is cancelled, and the client told `error`, or that the server stops."""
+        if error is not None:
+            self.fail(error)
         self._cancel_task()
 
     def _cancel_task(self) -> None:

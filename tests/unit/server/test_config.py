@@ -249,11 +249,17 @@ def test_retention(mode: str, text: str, seconds: float, revisions: int) -> None
 
 
 def test_flags_without_effect_say_so() -> None:
-    argv = ["--max-wals=9", "--pre-vote=false", "--name=a", "--feature-gates=PriorityRequest=true"]
+    argv = [
+        "--max-wals=9",
+        "--raft-write-timeout=6s",
+        "--name=a",
+        "--pre-vote=false",
+        "--feature-gates=PriorityRequest=true",
+    ]
     lines = no_effect_notes(load(argv, {}))
     assert [line.partition(":")[0] for line in lines] == [
         "--max-wals",
-        "--pre-vote",
+        "--raft-write-timeout",
         "--feature-gates=PriorityRequest=true",
     ]
     assert all(len(line.partition(": ")[2]) > 10 for line in lines)
