@@ -117,11 +117,6 @@ def decode_entry(value: bytes) -> Entry:
 _parse: Final = raft_pb2.Entry.FromString
 
 
-def payload_bytes(entries: Sequence[Entry]) -> int:
-    """How many bytes of data the entries carry."""
-    return sum(len(entry.data) for entry in entries)
-
-
 def well_formed(entries: Sequence[Entry], previous_index: int, previous_term: int) -> bool:
     """Whether entries from a peer may follow (previous_index, previous_term): no gap, terms never fall, types known."""
     if not entries:

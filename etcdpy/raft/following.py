@@ -64,7 +64,18 @@ def handle_append(raft: Raft, message: Message) -> None:
         log.append_from_leader(fresh)
     last = previous + len(entries)
     log.commit_to(min(message.commit, last))
-    raft.send(Message(raft_pb2.MsgAppResp, to=message.from_, index=last))
+    _acknowledge(raft, message.from_, last)
+
+
+def _acknowledge(raft: Raft, leader: int, index: int) -> None:
+    """Entries up to `index` are ours once they are stored. One answer says it for all that wait for the same write."""
+    waiting = raft.messages_after_persist
+    if waiting:
+        last = waiting[-1]
+        if last.type == raft_pb2.MsgAppResp and last.to == leader and last.term == raft.term and not last.reject:
+            last.index = max(last.index, index)
+            return
+    raft.send(Message(raft_pb2.MsgAppResp, to=leader, index=index))
 
 
 def _refuse(raft: Raft, message: Message) -> None:

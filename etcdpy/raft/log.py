@@ -108,6 +108,15 @@ class Log:
             stop = max(bisect_right(self._ends, before + max_bytes, start, stop), start + 1)
         return self._tail[start:stop]
 
+    def payload_bytes(self, entries: Sequence[Entry]) -> int:
+        """How many bytes of data a slice holds, without touching its entries while they are in the tail."""
+        if not entries:
+            return 0
+        start = entries[0].index - self._offset
+        if start < 0:
+            return sum(len(entry.data) for entry in entries)
+        return self._ends[start + len(entries) - 1] - (self._ends[start - 1] if start else self._before)
+
     def find_conflict_by_term(self, index: int, term: int) -> tuple[int, int]:
         """The best guess where a log that has `term` at `index` may agree with ours.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.message import Message
     from etcdpy.raft.tracker import ProgressState
-    from etcdpy.raft.types import ConfState
+    from etcdpy.raft.types import ConfState, ReadState
 
 
 class Status(NamedTuple):
@@ -219,17 +219,26 @@ class RawNode:
             read_states=raft.read_states,
             snapshot=log.snapshot,
         )
+        if ready.messages:
+            raft.tracker.messages_left()
         raft.messages, raft.messages_after_persist, raft.read_states = [], [], []
         self._given_hard, self._given_soft, self._outstanding = hard, soft, ready
         return ready
 
     def take_messages(self) -> list[Message]:
-        """Messages that may leave at once; for while a Ready is outstanding: a slow disk must delay no heartbeat."""
+        """The messages that may leave at once, although a Ready is outstanding: heartbeats, answers to reads, commit
+        indexes need not wait for the disk."""
         raft = self._raft
-        messages = raft.messages
+        messages, raft.messages = raft.messages, []
         if messages:
-            raft.messages = []
+            raft.tracker.messages_left()
         return messages
+
+    def take_read_states(self) -> list[ReadState]:
+        """The reads that were confirmed, although a Ready is outstanding."""
+        raft = self._raft
+        states, raft.read_states = raft.read_states, []
+        return states
 
     def advance(self, ready: Ready) -> None:
         """`ready` is done: entries and hard state are durable, committed entries were taken over for apply."""
@@ -295,6 +304,13 @@ class RawNode:
             )
             for member, each in self._raft.tracker.progress.items()
         }
+
+    @property
+    def waiting_snapshot(self) -> int:
+        """The index of the snapshot that a Ready gives or will give to install, 0 for none. After a MsgSnap was stepped
+        it tells whether what came beside it is wanted."""
+        snapshot = self._raft.log.snapshot
+        return snapshot.metadata.index if snapshot is not None else 0
 
     def conf_state(self) -> ConfState:
         """The members as of the last applied change."""

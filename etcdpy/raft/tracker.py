@@ -22,6 +22,8 @@ from etcdpy.raft.types import ConfState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from etcdpy.raft.message import Message
+
 
 class ProgressState(Enum):
     """How a leader sends to a follower."""
@@ -44,6 +46,7 @@ class Progress:
         "recent_active",
         "sent_commit",
         "state",
+        "waiting",
     )
 
     def __init__(
@@ -64,6 +67,8 @@ class Progress:
         self.sent_commit = 0
         """The highest commit index on its way to the member."""
         self.is_learner = is_learner
+        self.waiting: Message | None = None
+        """The last MsgApp to the member, while it waits for the next Ready."""
         self.recent_active = active
         """Has been heard since the last check of the quorum. True for a new member, which had no chance to speak."""
 
@@ -268,6 +273,11 @@ class Tracker:
         for member, progress in self.progress.items():
             progress.recent_active = member == own_id
         return self.configuration.voters.vote_result(active) is VoteResult.WON
+
+    def messages_left(self) -> None:
+        """What waited for a Ready is on its way."""
+        for progress in self.progress.values():
+            progress.waiting = None
 
     def each_peer(self, own_id: int, visit: Callable[[int], object]) -> None:
         """Call `visit` for every other member, by ascending id."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from etcdpy.proto import raft_pb2
 from etcdpy.raft import node as node_module
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import ConfChangeRefused, InvalidMessage, LocalMessage, MessageNotSupported, ProposalDropped
-from etcdpy.raft.types import ConfState, HardState, Role
+from etcdpy.raft.tracker import ProgressState
+from etcdpy.raft.types import ConfState, HardState, ReadOnly, Role
 from tests.support.raft_network import MemoryLog, Network, message
 
 
@@ -217,3 +220,117 @@ def test_an_unreachable_follower_is_probed_again() -> None:
     leader.tick()
     network.settle()
     assert [entry.data for entry in network.members[2].applied] == [b"", b"a", b"b", b"c"]
+
+
+def test_a_snapshot_is_reported_to_raft_by_who_carried_it() -> None:
+    network = Network([1, 2, 3])
+    leader = network.members[1].node
+    leader.campaign()
+    network.settle()
+    for member in (2, 9):
+        leader.report_snapshot(member, ok=True)
+        leader.report_unreachable(member)
+    assert leader.status().progress[2].state is ProgressState.PROBE
+    network.members[2].node.report_snapshot(1, ok=True)
+    network.members[2].node.report_unreachable(1)
+
+
+def three_with_leader(**options: Any) -> Network:
+    network = Network([1, 2, 3], **options)
+    network.members[1].node.campaign()
+    network.settle()
+    return network
+
+
+def test_the_commit_index_leaves_together_with_the_next_batch() -> None:
+    """While a write is under way what came before commits; one message tells that and what came since."""
+    network = three_with_leader()
+    leader = network.members[1].node
+    leader.propose([Entry(b"a")])
+    network.take_ready(1)
+    network.deliver()
+    for member in (2, 3):
+        network.work(member)
+    network.deliver()
+    assert leader.committed == 2, "two of three have it, the leader itself not yet"
+    leader.propose([Entry(b"b")])
+    network.persist(1)
+    network.finish(1)
+    ready = network.take_ready(1)
+    assert [(sent.to, sent.index, sent.commit, len(sent.entries)) for sent in ready.messages] == [
+        (2, 2, 2, 1),
+        (3, 2, 2, 1),
+    ]
+    leader.propose([Entry(b"c")])
+    assert [sent.index for sent in leader.take_messages()] == [3, 3], "what has left is left alone"
+
+
+def test_one_answer_for_all_appends_of_one_write() -> None:
+    network = three_with_leader()
+    for data in (b"a", b"b"):
+        network.members[1].node.propose([Entry(data)])
+    network.work(1)
+    network.deliver(lambda sent: sent.to == 2)
+    ready = network.take_ready(2)
+    assert [(sent.type, sent.index) for sent in ready.messages_after_persist] == [(raft_pb2.MsgAppResp, 3)]
+
+
+def test_an_answer_that_promises_nothing_new_leaves_at_once() -> None:
+    network = three_with_leader()
+    leader = network.members[1].node
+    leader.propose([Entry(b"a")])
+    network.settle()
+    network.members[2].node.step(message(raft_pb2.MsgApp, source=1, to=2, term=1, index=2, log_term=1, commit=2))
+    ready = network.take_ready(2)
+    assert [(sent.type, sent.index) for sent in ready.messages] == [(raft_pb2.MsgAppResp, 2)]
+    assert not ready.messages_after_persist
+
+
+def test_messages_and_reads_need_not_wait_for_the_disk() -> None:
+    network = three_with_leader()
+    leader = network.members[1].node
+    leader.propose([Entry(b"a")])
+    network.take_ready(1)
+    network.wire.clear()
+    assert leader.read_index(b"r")
+    sent = leader.take_messages()
+    assert [(each.type, each.to) for each in sent] == [(raft_pb2.MsgHeartbeat, 2), (raft_pb2.MsgHeartbeat, 3)]
+    assert not leader.take_messages()
+    leader.step(message(raft_pb2.MsgHeartbeatResp, source=2, term=1, context=sent[0].context))
+    assert [(read.context, read.index) for read in leader.take_read_states()] == [(b"r", 1)]
+    assert not leader.take_read_states()
+
+
+def test_a_leader_that_is_removed_steps_down_when_it_is_told_to() -> None:
+    change = raft_pb2.ConfChange(type=raft_pb2.ConfChangeRemoveNode, node_id=1)
+    for steps_down in (False, True):
+        network = three_with_leader(step_down_on_removal=steps_down)
+        leader = network.members[1].node
+        leader.propose_conf_change(change)
+        network.settle()
+        assert leader.conf_state() == ConfState((2, 3))
+        assert leader.is_leader is not steps_down
+        if not steps_down:
+            with pytest.raises(ProposalDropped, match="removed"):
+                leader.propose([Entry(b"a")])
+
+
+def test_a_lease_needs_a_checked_quorum() -> None:
+    with pytest.raises(AssertionError, match="lease"):
+        Network([1], check_quorum=False, read_only=ReadOnly.LEASE_BASED)
+
+
+def test_a_leader_with_a_lease_reads_at_once() -> None:
+    network = three_with_leader(check_quorum=True, read_only=ReadOnly.LEASE_BASED)
+    assert network.members[1].node.read_index_now() == 1
+    assert network.members[2].node.read_index_now() is None
+
+
+def test_a_question_never_goes_round() -> None:
+    """Two followers that take each other for the leader hand nothing to and fro."""
+    network = three_with_leader()
+    follower = network.members[2].node
+    with pytest.raises(ProposalDropped):
+        follower.step(message(raft_pb2.MsgProp, source=1, to=2, entries=[Entry(b"a")]))
+    follower.step(message(raft_pb2.MsgReadIndex, source=1, to=2, entries=[Entry(b"r")]))
+    assert not follower.has_ready()

@@ -11,8 +11,8 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.errors import RaftError
 from etcdpy.raft.message import Message, type_name
-from etcdpy.raft.types import ReadOnly
-from tests.support.raft_network import Network
+from etcdpy.raft.types import HardState, ReadOnly
+from tests.support.raft_network import MemoryLog, Network
 from tests.support.scenario import run_scenario, scenario_files
 
 FILES = scenario_files(Path(__file__).parents[2] / "scenarios" / "raft")
@@ -141,6 +141,14 @@ class Player:
     def do_snapshots(self, id: str, possible: str) -> str:  # noqa: A002
         self.network.members[int(id)].log.can_snapshot = possible == "yes"
         return ""
+
+    def do_history(self, id: str, terms: str, term: str, commit: str = "0") -> str:  # noqa: A002
+        """The member starts anew with a log of these terms."""
+        log = MemoryLog(self.network.founders, HardState(int(term), 0, int(commit)))
+        entries = [Entry(b"%d" % index, None, int(each), index) for index, each in enumerate(terms.split(","), 1)]
+        log.append(None, entries)
+        self.network.add(int(id), self.network.founders, log)
+        return self.do_status(id)
 
     def do_stop(self, id: str) -> str:  # noqa: A002
         del self.network.members[int(id)]
