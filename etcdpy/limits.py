@@ -237,6 +237,9 @@ HTTP_PIPELINED_BYTES_MAX: Final = 64 * 1024
 HTTP_STREAMED_BYTES_WAITING_MAX: Final = 1024 * 1024
 """Bytes of a streamed request body that wait for the handler; then the socket is not read. Four reads of the loop."""
 
+HTTP_LINGER_SECONDS: Final = 0.5
+"""How long the rest of a streamed body is taken after an answer that refuses it. Go's server waits as long."""
+
 ENDLESS_ANSWER_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Bytes of an endless answer in the write buffer above which its owner holds further ones back: eight full appends, so
 that a short pause of the network does not leave the socket idle afterwards."""

@@ -289,12 +289,14 @@ class Connections:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    connection = self._take(url) or await self._dialer.connect(url, _Connection)
+                    # What cannot be sent again gets a connection that nobody can have closed meanwhile.
+                    kept = self._take(url) if isinstance(body, bytes) else None
+                    connection = kept or await self._dialer.connect(url, _Connection)
                     was_used = connection.used
                     try:
                         answer = await connection.exchange(request, body, limit)
                     except PeerUnreachable:
-                        if was_used and connection.silent and again and isinstance(body, bytes):
+                        if was_used and connection.silent and again:
                             continue
                         raise
                     self._keep(url, connection)

@@ -64,6 +64,7 @@ class Http1Protocol(asyncio.Protocol):
         self._body = bytearray()
         self._task: asyncio.Task[None] | None = None
         self._streaming = False
+        self._lingering = False
         self._pipelined_bytes = 0
         self._paused_reading = False
         self._at_eof = False
@@ -94,6 +95,8 @@ class Http1Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        if self._lingering:
+            return
         self._http.receive_data(data)
         if self._task is None or self._inflow is not None:
             self._read_events()
@@ -172,9 +175,13 @@ class Http1Protocol(asyncio.Protocol):
     def _finished(self, _task: asyncio.Task[None]) -> None:
         self._task = None
         self._streaming = False
+        cut_short = self._inflow is not None
         self._request_stream = self._inflow = None
         transport = self._open_transport()
         if transport.is_closing() or transport.get_protocol() is not self:
+            return
+        if cut_short:
+            self._linger()
             return
         if self._draining or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._close()
@@ -302,6 +309,18 @@ class Http1Protocol(asyncio.Protocol):
 
     def _close(self) -> None:
         self._open_transport().close()
+
+    def _linger(self) -> None:
+        """The answer came before the end of a streamed body: take what is still on its way, for a moment.
+
+        Closing with unread bytes makes the kernel reset the connection, and the answer may be lost with it.
+        """
+        self._lingering = True
+        transport = self._open_transport()
+        transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._set_timer(limits.HTTP_LINGER_SECONDS)
 
     def drain(self) -> None:
         """Close now if idle, else after the answer."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 
 from etcdpy import errors, limits
 from etcdpy.peer import client
@@ -51,7 +52,8 @@ async def pair(make_tls: Callable[[], PeerTls | None], **options: Any) -> AsyncI
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 30))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(work, 30))
 
 
 def heartbeat(number: int, *, to: int = 2, from_: int = 1) -> Message:
