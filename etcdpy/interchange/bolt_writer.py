@@ -181,7 +181,7 @@ class _Tree:
         self._add_child(level + 1, branch.children[0][0], page)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _leaf_table(lengths: tuple[int, ...], flags: int) -> bytes:
     """The elements of a leaf whose keys and values, in turn, have these lengths.
 

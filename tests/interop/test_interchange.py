@@ -134,8 +134,8 @@ def state(request: pytest.FixtureRequest) -> State:
 
 
 def restored(path: Path, directory: Path, *flags: str) -> Member:
-    """A real etcd, not started, over what `etcdutl snapshot restore` makes of a file."""
-    member = Member("etcd", directory)
+    """A real etcd, not started, over what `etcdutl snapshot restore` makes of a file. It checks its own assumptions."""
+    member = Member("etcd", directory, environment={"ETCD_VERIFY": "all"})
     own = [flag for flag in member.peer_flags() if not flag.startswith("--listen")]
     etcdutl("snapshot", "restore", path, f"--data-dir={member.data_dir}", f"--name={member.name}", *own, *flags)
     return member

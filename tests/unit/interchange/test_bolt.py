@@ -198,6 +198,23 @@ def test_a_circle_is_refused(path: Path) -> None:
     assert "belongs to two nodes, or to a circle" in refusal(path)
 
 
+def test_a_tree_as_deep_as_the_file_has_pages_is_read(tmp_path: Path) -> None:
+    """A hostile sender's: each branch has one child. No stack may run over."""
+    depth = 5000
+    leaf, root = 3 + depth, 4 + depth
+    pages = [bolt.meta_page(bolt.Meta(PAGE, root, root + 1, number), 2) for number in range(2)]
+    pages.append(bolt.PAGE_HEADER.pack(2, bolt.FREE_LIST_PAGE, 0, 0))
+    for number in range(3, leaf):
+        child = bolt.BRANCH_ELEMENT.pack(bolt.ELEMENT_BYTES, 1, number + 1)
+        pages.append(bolt.PAGE_HEADER.pack(number, bolt.BRANCH_PAGE, 1, 0) + child + b"k")
+    for number, flags, value in ((leaf, 0, b"v"), (root, bolt.BUCKET_FLAG, bolt.BUCKET.pack(3, 0))):
+        element = bolt.LEAF_ELEMENT.pack(flags, bolt.ELEMENT_BYTES, 1, len(value))
+        pages.append(bolt.PAGE_HEADER.pack(number, bolt.LEAF_PAGE, 1, 0) + element + b"k" + value)
+    path = tmp_path / "db"
+    path.write_bytes(b"".join(page.ljust(PAGE, b"\0") for page in pages))
+    assert read_file(path) == {b"k": {b"k": b"v"}}
+
+
 def test_an_empty_branch_is_refused(path: Path) -> None:
     overwrite(path, branch_of(path) + 10, b"\0\0")
     assert "a branch without children" in refusal(path)
