@@ -61,8 +61,7 @@ class View(Protocol):
 def export_steps(view: View, file: BinaryIO) -> Generator[int, None, int]:
     """Write the view to a new, buffered file. Yields the bytes written so far, about every millisecond.
 
-    Returns the size of the file, which is not synced. Measured from LevelDB: 600 MB per CPU second for records of
-    1 KB, 280 MB for 256 bytes; half of it where lengths vary.
+    Returns the size of the file, which is not synced. 200 MB per CPU second and more, from LevelDB: bench/interchange.
     """
     return write_steps(file, _buckets(view))
 
