@@ -29,6 +29,7 @@ from etcdpy.interchange.bolt_format import (
     Meta,
     parse_meta,
 )
+from etcdpy.limits import BOLT_RESIDENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,8 @@ class BoltFile:
             if self._size < _META_BYTES:
                 raise DamagedFileError(path, "start", f"a file of {self._size} bytes is not a bbolt file")
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._touched = 0
+        """Bytes of nodes read since the mapping's pages were last let go of."""
         try:
             self.meta = self._newest_meta()
             self._buckets = dict(self._root_items())
@@ -159,8 +162,16 @@ class BoltFile:
             node = self._node(page, seen)
             if node.kind == LEAF_PAGE:
                 yield node
+                self._let_go_of(node)
             else:
                 waiting.append(iter(self._children(node)))
+
+    def _let_go_of(self, node: _Node) -> None:
+        """Keep a large file from counting as this process's memory; the page cache has it all the same."""
+        self._touched += node.end - node.start
+        if self._touched >= BOLT_RESIDENT_BYTES:
+            self._touched = 0
+            self._data.madvise(mmap.MADV_DONTNEED)
 
     def _node(self, page: int, seen: bytearray) -> _Node:
         """The node that begins on a page; marks its pages as seen."""

@@ -11,7 +11,8 @@ import pytest
 from etcdpy.interchange import bolt_format as bolt
 from etcdpy.interchange.bolt_reader import BoltFile
 from etcdpy.interchange.bolt_writer import write_steps
-from etcdpy.limits import INTERCHANGE_SLICE_BYTES, INTERCHANGE_SLICE_RECORDS
+from etcdpy.limits import BOLT_RESIDENT_BYTES, INTERCHANGE_SLICE_BYTES, INTERCHANGE_SLICE_RECORDS
+from etcdpy.storage.mapped import resident_file_bytes
 from tests.support.backend_file import Buckets, read_file, write_file
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ def test_a_tree_of_several_levels_keeps_its_order(tmp_path: Path) -> None:
         assert list(file.scan(b"key")) == list(items.items())
         assert sum(1 for _ in file.leaves(b"key")) > 200
         assert list(file.scan(b"none")) == []
+
+
+def test_reading_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "db", {b"key": {b"%05d" % number: bytes(10_000) for number in range(6000)}})
+    before = resident_file_bytes()
+    with BoltFile(path) as file:
+        largest = max(resident_file_bytes() - before for number, _ in enumerate(file.leaves(b"key")) if not number % 50)
+    assert largest < BOLT_RESIDENT_BYTES * 3 // 2
+    assert path.stat().st_size > BOLT_RESIDENT_BYTES * 3
 
 
 def test_writing_goes_in_slices(tmp_path: Path) -> None:
