@@ -11,8 +11,11 @@ STAMP  := $(VENV)/.installed
 # Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+# How long `make soak` goes on.
+SECONDS ?= 3600
+
 .DEFAULT_GOAL := help
-.PHONY: help env up down test test-fast lint format proto bench reference clean
+.PHONY: help env up down test test-fast soak lint format proto bench reference clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +41,9 @@ test: env  ## run every test: style, units, properties, and real processes besid
 
 test-fast: env  ## run the tests that start no process: about a minute
 	@$(PYTEST) --ignore=tests/processes --ignore=tests/interop --ignore=tests/tidy
+
+soak: env  ## simulate clusters under random seeds for SECONDS (an hour), and name each seed that fails
+	@$(BIN)/python -m tests.simulation --soak $(SECONDS)
 
 lint: env  ## ruff and mypy, without changing anything
 	$(BIN)/ruff check

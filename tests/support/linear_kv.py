@@ -125,11 +125,14 @@ def _do(items: dict[bytes, Item], request: Put | Get | Delete | Range) -> Respon
     return before
 
 
-def check(history: Sequence[Call], universe: Iterable[bytes] = ()) -> Violation | None:
+def check(
+    history: Sequence[Call], universe: Iterable[bytes] = (), *, steps_max: int = linearizability.STEPS_MAX
+) -> Violation | None:
     """See linearizability.check. The more unique the values, the faster."""
     deleted = {key for call in history for key in _deleted(call.request)}
     keys = {key for call in history for key in KvModel().keys(call.request)}
-    return linearizability.check(without_unseen_values(history), KvModel(universe, frozenset(keys - deleted)))
+    model = KvModel(universe, frozenset(keys - deleted))
+    return linearizability.check(without_unseen_values(history), model, steps_max=steps_max)
 
 
 def _deleted(request: Request) -> Iterator[bytes]:

@@ -1,0 +1,83 @@
+"""Run whole clusters under a seed.
+
+python -m tests.simulation --seed N [--members 3|5] [--ticks N] [--trace]    one run, step by step if wanted
+python -m tests.simulation --soak SECONDS                                    random seeds for that long
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+import random
+import subprocess
+import sys
+import time
+
+from tests.simulation.cluster import TICKS, Cluster
+from tests.simulation.violation import Violation
+
+PROGRESS_SECONDS = 30.0
+SOAK_MEMBERS = (3, 3, 3, 5)
+SOAK_TICKS = (TICKS, TICKS, 4 * TICKS)
+
+
+def run(seed: str, members: int, ticks: int, *, trace: bool = False) -> str | None:
+    """What a run found wrong; None when it is sound."""
+    cluster = Cluster(seed, members=members, ticks=ticks, trace=print if trace else None)
+    try:
+        cluster.run()
+    except Violation as violation:
+        return f"{violation}"
+    if trace:
+        print(f"digest {cluster.digest}")
+    return None
+
+
+def again(seed: str, members: int, ticks: int) -> str:
+    """How to see that run again."""
+    return f"python -m tests.simulation --seed {seed} --members {members} --ticks {ticks}"
+
+
+def soak(seconds: float) -> int:
+    """Random seeds; the number of those that fail."""
+    draw = random.SystemRandom()
+    begin = said = time.monotonic()
+    count = 0
+    failed: list[str] = []
+    while time.monotonic() - begin < seconds:
+        chosen = (str(draw.getrandbits(40)), draw.choice(SOAK_MEMBERS), draw.choice(SOAK_TICKS))
+        finding = run(*chosen)
+        count += 1
+        if finding is not None:
+            failed.append(again(*chosen))
+            print(f"FAILED {failed[-1]}\n  {finding}", flush=True)
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            print(f"{said - begin:.0f} s: {count} seeds, {len(failed)} failed", flush=True)
+    print(f"{count} seeds, {len(failed)} failed", *failed, sep="\n  ")
+    return len(failed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("--seed")
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--ticks", type=int, default=TICKS)
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--soak", type=float, metavar="SECONDS")
+    options = parser.parse_args()
+    logging.getLogger("etcdpy").addHandler(logging.NullHandler())  # what members log about their faults is no news
+    if options.soak is not None:
+        return 1 if soak(options.soak) else 0
+    if options.seed is None:
+        parser.error("say which --seed, or how long to --soak")
+    finding = run(options.seed, options.members, options.ticks, trace=options.trace)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    print(f"seed {options.seed} at {commit.strip() or 'no commit'}, Python {platform.python_version()}: ", end="")
+    print(finding or "sound")
+    return 1 if finding else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

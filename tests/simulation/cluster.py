@@ -1,0 +1,334 @@
+"""A whole cluster under one seed: first faults, while nothing may go wrong (safety); then none, while everything must
+go right within a limited time (liveness).
+
+Every source of chance has a stream of its own, so that a new draw in one does not shift the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import TYPE_CHECKING
+
+from etcdpy.membership.member import Member
+from etcdpy.mvcc.fetch import finish
+from etcdpy.server.bootstrap import Founding
+from tests.simulation import faults, verdict
+from tests.simulation.checks import Checks
+from tests.simulation.client import Client
+from tests.simulation.clock import Loop, Time
+from tests.simulation.member import CLUSTER_ID, Process
+from tests.simulation.network import Network, Weather
+from tests.simulation.violation import Violation
+from tests.simulation.watcher import Watcher
+from tests.support import memory_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from etcdpy.raft.message import Message
+    from etcdpy.raft.types import ConfState
+
+TICK_SECONDS = 0.1
+TICKS = 160
+"""Of the first phase."""
+HEALING_TICKS_MAX = 150
+"""Of the second: an election or two, and the request timeout of what was asked before."""
+CLIENTS = 4
+WATCHERS = 2
+
+
+class Cluster:
+    """`run` raises Violation, and leaves `digest`, which is the same for the same seed."""
+
+    def __init__(
+        self, seed: str, *, members: int = 3, ticks: int = TICKS, trace: Callable[[str], None] | None = None
+    ) -> None:
+        self.seed = seed
+        self.ticks = ticks
+        self.checks = Checks()
+        self.time = Time()
+        self._show = trace
+        self._digest = hashlib.sha256()
+        self.draws = {name: random.Random(f"{seed}/{name}") for name in ("net", "disk", "clock", "load", "faults")}
+        self.mix = faults.draw_mix(self.draws["faults"])
+        self.network = Network(self.time, self.draws["net"], self._deliver, self._lost, self.trace)
+        mix = self.mix
+        self.network.weather = Weather(mix.loss, mix.doubled, mix.delay, mix.late, told=mix.told)
+        self.election_ticks = self.draws["clock"].choice([5, 10])
+        self.snapshot_count = 1 << 30
+        ids = range(1, members + 1)
+        self.founding = [Member(each, (f"http://m{each}:2380",), f"m{each}") for each in ids]
+        self.disks: dict[int, memory_engine.Disk] = self.checks.disks
+        self.media: dict[int, faults.Disk] = {}
+        self.processes: dict[int, Process] = {}
+        """Those that run."""
+        self.starts = 0
+        self.healing = False
+        load = self.draws["load"]
+        pause = load.choice([0.02, 0.1, 0.4])
+        self.joins_keys = load.random() < 0.8
+        """Whether calls touch several keys at once. If not, the search for an order has the keys one by one."""
+        self.clients = [
+            Client(
+                f"c{number}",
+                self.time,
+                load,
+                self._any_process,
+                load.choice([1.0, 4.0]),
+                pause,
+                self.trace,
+                joins_keys=self.joins_keys,
+            )
+            for number in range(CLIENTS)
+        ]
+        self.watchers = [Watcher(f"w{number}", self.time, load, self._any_process) for number in range(WATCHERS)]
+        for each in ids:
+            self.media[each] = faults.Disk(self.time, self.draws["disk"], mix)
+            self.disks[each] = memory_engine.Disk()
+
+    # --- the run ---
+
+    def run(self) -> None:
+        for member in sorted(self.disks):
+            self.start(member)
+        for client in self.clients:
+            client.begin()
+        for watcher in self.watchers:
+            watcher.begin()
+        self._next_fault()
+        self.time.run_until(self.ticks * TICK_SECONDS)
+        self._heal()
+        self._await_convergence()
+        verdict.judge(self)
+
+    @property
+    def digest(self) -> str:
+        """Of all that happened, in order."""
+        return self._digest.hexdigest()[:16]
+
+    def trace(self, line: str) -> None:
+        self._digest.update(line.encode())
+        if self._show is not None:
+            self._show(f"{self.time.now:9.4f} {line}")
+
+    # --- processes ---
+
+    def start(self, member: int) -> None:
+        """Start a member's process on what its disk holds."""
+        clock = self.draws["clock"]
+        self.starts += 1
+        loop = Loop(self.time, 1.0 + clock.uniform(-1, 1) * self.mix.drift, clock.uniform(0, 1e6))
+        founders = Founding(CLUSTER_ID, member, tuple(self.founding)) if self._founds(member) else None
+        process = Process(
+            self,
+            member,
+            self.disks[member],
+            self.media[member],
+            loop,
+            seed=f"{self.seed}/member/{member}/{self.starts}",
+            election_ticks=self.election_ticks,
+            snapshot_count=self.snapshot_count,
+            founders=founders,
+        )
+        self.trace(f"{member} starts at applied {process.engine.applied_index}")
+        self.processes[member] = process
+        process.begin()
+
+    def _founds(self, member: int) -> bool:
+        return any(each.id == member for each in self.founding)
+
+    def stop(self, member: int, *, power: bool) -> None:
+        """End a process without warning."""
+        process = self.processes.pop(member, None)
+        if process is None:
+            return
+        self.trace(f"{member} is gone")
+        process.crash(self.draws["disk"], power=power)
+        for client in self.clients:
+            if client.process is process:
+                client.lost()
+        for watcher in self.watchers:
+            if watcher.process is process:
+                watcher.lost()
+
+    def died(self, process: Process, reason: str) -> None:
+        """A process ends itself; somebody starts it again."""
+        self.trace(f"{process.id} ends: {reason}")
+        # Not within its own call: what it was doing runs to its end first.
+        process.loop.closed = True
+        self.time.after(0.0, self._bury, process)
+
+    def _bury(self, process: Process) -> None:
+        if self.processes.get(process.id) is process:
+            self.stop(process.id, power=False)
+            self._start_later(process.id)
+
+    def _start_later(self, member: int) -> None:
+        pause = 0.1 if self.healing else self.draws["faults"].random() * 2
+        self.time.after(pause, self._start_again, member)
+
+    def _start_again(self, member: int) -> None:
+        if member not in self.processes:
+            self.start(member)
+
+    def _any_process(self) -> Process | None:
+        running = [self.processes[each] for each in sorted(self.processes)]
+        return self.draws["load"].choice(running) if running else None
+
+    def leaders(self) -> list[Process]:
+        """Processes that take themselves for leaders."""
+        return [each for each in self.processes.values() if each.raw.is_leader]
+
+    def leader_configurations(self) -> list[ConfState]:
+        return [each.raw.conf_state() for each in self.leaders()]
+
+    # --- the wire ---
+
+    def send(self, process: Process, messages: Sequence[Message]) -> None:
+        if not process.alive:
+            return
+        for message in messages:
+            self.checks.sent(process.id, message)
+            self.network.send(message)
+
+    def _deliver(self, message: Message, _attachment: object) -> None:
+        process = self.processes.get(message.to)
+        if process is not None:
+            process.loop.call_soon(process.node.receive, message)
+
+    def _lost(self, message: Message) -> None:
+        process = self.processes.get(message.from_)
+        if process is not None:
+            process.loop.call_soon(process.node.unreachable, message.to)
+
+    # --- faults ---
+
+    def _next_fault(self) -> None:
+        self.time.after(self.draws["faults"].expovariate(1 / self.mix.mean_pause), self._fault)
+
+    def _fault(self) -> None:
+        if self.healing:
+            return
+        draw = self.draws["faults"]
+        kinds = [kind for kind in faults.KINDS if self.mix.weights[kind]]
+        if kinds:
+            kind = draw.choices(kinds, [self.mix.weights[each] for each in kinds])[0]
+            self.trace(f"fault: {kind}")
+            getattr(self, f"_fault_{kind}")(draw)
+        self._next_fault()
+
+    def _cut(self, members: set[int], *, one_way: bool) -> None:
+        self.network.cuts.clear()
+        self.network.isolate(members, set(self.disks), one_way=one_way)
+        self.time.after(self.draws["faults"].uniform(0.3, 5.0), self.network.cuts.clear)
+
+    def _fault_split(self, draw: random.Random) -> None:
+        ids = sorted(self.disks)
+        self._cut(set(draw.sample(ids, draw.randint(1, len(ids) - 1))), one_way=False)
+
+    def _fault_one_way(self, draw: random.Random) -> None:
+        ids = sorted(self.disks)
+        self._cut(set(draw.sample(ids, draw.randint(1, len(ids) - 1))), one_way=True)
+
+    def _fault_isolate_leader(self, draw: random.Random) -> None:
+        leaders = self.leaders()
+        if leaders:
+            self._cut({leaders[0].id}, one_way=draw.random() < 0.3)
+
+    def _fault_kill(self, draw: random.Random) -> None:
+        self._crash(draw, power=False)
+
+    def _fault_power(self, draw: random.Random) -> None:
+        self._crash(draw, power=True)
+
+    def _crash(self, draw: random.Random, *, power: bool) -> None:
+        if self.processes:
+            leaders = self.leaders()
+            victim = leaders[0].id if leaders and draw.random() < 0.4 else draw.choice(sorted(self.processes))
+            self.stop(victim, power=power)
+            self._start_later(victim)
+
+    def _fault_power_all(self, _draw: random.Random) -> None:
+        for member in sorted(self.processes):
+            self.stop(member, power=True)
+            self._start_later(member)
+
+    def _fault_stall(self, draw: random.Random) -> None:
+        if self.processes:
+            process = self.processes[draw.choice(sorted(self.processes))]
+            process.loop.stopped_until = self.time.now + draw.uniform(0.2, 3.0)
+
+    def _fault_slow_disk(self, draw: random.Random) -> None:
+        self.media[draw.choice(sorted(self.media))].slow_until = self.time.now + draw.uniform(0.5, 4.0)
+
+    def _fault_fail_disk(self, draw: random.Random) -> None:
+        self.media[draw.choice(sorted(self.media))].fails = True
+
+    def _fault_transfer(self, draw: random.Random) -> None:
+        leaders = self.leaders()
+        others = [each for each in sorted(self.processes) if not leaders or each != leaders[0].id]
+        if leaders and others:
+            target = draw.choice(others)
+            transfer = getattr(leaders[0].raw, "transfer_leadership", None)
+            if transfer is not None:
+                transfer(target)
+
+    # --- healing ---
+
+    def _heal(self) -> None:
+        self.trace("all is well from here on")
+        self.healing = True
+        self.network.heal()
+        for medium in self.media.values():
+            medium.sound, medium.fails, medium.slow_until = True, False, 0.0
+        for process in self.processes.values():
+            process.loop.stopped_until = 0.0
+        for member in sorted(self.disks):
+            self._start_again(member)
+
+    def _await_convergence(self) -> None:
+        answers = [client.answers for client in self.clients]
+        for _ in range(HEALING_TICKS_MAX):
+            self.time.run_until(self.time.now + TICK_SECONDS)
+            if all(client.answers > before for client, before in zip(self.clients, answers, strict=True)):
+                break
+        else:
+            waiting = [
+                client.name for client, before in zip(self.clients, answers, strict=True) if client.answers <= before
+            ]
+            raise Violation(f"no answer for {waiting} in {HEALING_TICKS_MAX} ticks without faults: {self.describe()}")
+        for client in self.clients:
+            client.stopped = True
+        for _ in range(HEALING_TICKS_MAX):
+            self.time.run_until(self.time.now + TICK_SECONDS)
+            if self._is_settled():
+                return
+        raise Violation(f"not settled in {HEALING_TICKS_MAX} ticks without faults or load: {self.describe()}")
+
+    def _is_settled(self) -> bool:
+        processes = [self.processes[each] for each in sorted(self.processes)]
+        leaders = {process.node.leader for process in processes}
+        applied = {process.applier.applied_index for process in processes}
+        committed = {process.raw.committed for process in processes}
+        last = {process.engine.log.last_index() for process in processes}
+        if any(client.busy for client in self.clients) or len(processes) < len(self.disks):
+            return False
+        if any(process.store.compactions.pending or process.hub.has_work for process in processes):
+            return False
+        revision = processes[0].store.current_revision
+        watched = all(watcher.next_revision > revision for watcher in self.watchers)
+        return len(leaders) == len(applied) == 1 and 0 not in leaders and applied == committed == last and watched
+
+    def describe(self) -> str:
+        return "; ".join(
+            f"{each}: {process.raw.status()} applied {process.applier.applied_index}"
+            for each, process in sorted(self.processes.items())
+        )
+
+    def hashes(self) -> dict[int, tuple[int, int, int]]:
+        """Each running member's HashKV at the newest revision."""
+        return {
+            member: tuple(finish(process.store.hash_kv_steps(0)))  # type: ignore[misc]
+            for member, process in sorted(self.processes.items())
+        }

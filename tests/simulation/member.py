@@ -1,0 +1,332 @@
+"""One process of a member: the real node, raft, applier, store, leases, membership and watch hub, on a simulated clock,
+disk and network. What `etcdpy.server.member` puts together around sockets is put together here around the cluster.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from etcdpy import VERSION
+from etcdpy.apply.alarms import AlarmStore
+from etcdpy.apply.applier import Applier
+from etcdpy.apply.entry_data import EntryEncoder, id_seed
+from etcdpy.apply.proposal import Proposal
+from etcdpy.errors import EtcdError
+from etcdpy.lease.lessor import Lessor
+from etcdpy.membership.members import Membership
+from etcdpy.mvcc.compaction import WAITS
+from etcdpy.mvcc.history import BackendHistory
+from etcdpy.mvcc.store import Store
+from etcdpy.mvcc.watch import WatchHub
+from etcdpy.proto import membership_pb2, rpc_pb2
+from etcdpy.raft.node import Config, RawNode
+from etcdpy.raft.types import ConfState, HardState
+from etcdpy.server.node import Node
+from tests.simulation.violation import Violation
+from tests.support.memory_engine import MemoryEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.protobuf.message import Message as Request
+
+    from etcdpy.apply.proposal import Outcome
+    from etcdpy.proto import raft_pb2
+    from etcdpy.raft.entry import Entry
+    from etcdpy.raft.message import Message
+    from etcdpy.server.bootstrap import Founding
+    from etcdpy.storage.errors import StorageError
+    from tests.simulation.checks import Checks
+    from tests.simulation.clock import Loop
+    from tests.support.memory_engine import Disk, Medium
+
+    Done = Callable[["Outcome | EtcdError"], None]
+
+CLUSTER_ID = 0xC1
+HEARTBEAT_SECONDS = 0.1
+REQUEST_TIMEOUT_SECONDS = 3.0
+MINIMUM_TTL_SECONDS = 2
+LOOK_AT_LEASES_SECONDS = 0.5
+
+
+class Cluster(Protocol):
+    """What a process needs of the world around it."""
+
+    @property
+    def checks(self) -> Checks: ...
+    def send(self, process: Process, messages: Sequence[Message]) -> None: ...
+    def died(self, process: Process, reason: str) -> None: ...
+    def trace(self, line: str) -> None: ...
+    def leader_configurations(self) -> list[ConfState]: ...
+
+
+class Pending(Proposal):
+    """A request on its way; `done` hears of its end once."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, kind: str, request: Request, data: bytes, done: Done) -> None:
+        self.kind = kind
+        self.request = request
+        self.data = data
+        self.done = done
+
+    def answer(self, outcome: Outcome) -> None:
+        self.done(outcome)
+
+    def refuse(self, error: EtcdError) -> None:
+        self.done(error)
+
+
+class CheckedApplier(Applier):
+    """Shows every entry to the checkers before it is applied."""
+
+    process: Process
+
+    def apply_all(self, entries: Sequence[Entry]) -> float:
+        self.process.about_to_apply([entry for entry in entries if entry.index > self.applied_index])
+        return super().apply_all(entries)
+
+
+class Process:
+    """`founders` are the members of a cluster that is founded; None for one that joins or starts again."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        identity: int,
+        disk: Disk,
+        medium: Medium,
+        loop: Loop,
+        *,
+        seed: str,
+        election_ticks: int,
+        snapshot_count: int,
+        founders: Founding | None,
+    ) -> None:
+        self.cluster = cluster
+        self.id = identity
+        self.loop = loop
+        self.random = random.Random(seed)
+        self.alive = True
+        self.engine = MemoryEngine(disk, medium, snapshot_count=snapshot_count, catchup_entries=snapshot_count // 2)
+        self.engine.on_written = lambda job: cluster.checks.written(identity, job)
+        backend = self.engine.state
+        self.membership = Membership(backend, max_learners=2)
+        self.alarms = AlarmStore(backend)
+        self.lessor = Lessor(
+            backend, minimum_ttl=MINIMUM_TTL_SECONDS, checkpoint_persist=True, retry_seconds=REQUEST_TIMEOUT_SECONDS
+        )
+        self.store = Store(backend, self.lessor)
+        self._bootstrap(founders)
+        self._restore()
+        self.encoder = EntryEncoder(id_seed(identity, self.random.getrandbits(60)))
+        self.hub = WatchHub(
+            BackendHistory(backend, self.store), cluster_id=CLUSTER_ID, member_id=identity, random=self.random
+        )
+        self.raw = self._make_raw(election_ticks)
+        self.applier = self._make_applier()
+        self.node = self._make_node(election_ticks)
+        self._compacting: Any = None
+        self._serving_watchers = False
+        self._published = False
+        self._lease_look_at = 0.0
+
+    # --- start ---
+
+    def _make_raw(self, election_ticks: int) -> RawNode:
+        return RawNode(
+            Config(
+                id=self.id,
+                storage=self.engine.log,
+                random=self.random,
+                election_ticks=election_ticks,
+                applied=self.engine.applied_index,
+            )
+        )
+
+    def _make_applier(self) -> CheckedApplier:
+        applier = CheckedApplier(
+            self.store,
+            self.lessor,
+            self.membership,
+            self.alarms,
+            self,
+            now=self.loop.time,
+            stopwatch=lambda: 0.0,
+            compaction_scheduled=self._compact_later,
+            applied_index=self.engine.applied_index,
+        )
+        applier.process = self
+        applier.restore()
+        return applier
+
+    def _make_node(self, election_ticks: int) -> Node:
+        loop: Any = self.loop
+        engine: Any = self.engine
+        return Node(
+            loop,
+            self.raw,
+            engine,
+            self.applier,
+            self,
+            next_id=self.encoder.next_id,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            election_seconds=HEARTBEAT_SECONDS * election_ticks,
+            max_request_bytes=1 << 20,
+            request_timeout_seconds=REQUEST_TIMEOUT_SECONDS,
+            slow_apply_seconds=1e9,
+            slow_request_seconds=1e9,
+        )
+
+    def _bootstrap(self, founders: Founding | None) -> None:
+        self.membership.restore()
+        if not self.membership.own_id:
+            self.membership.found(CLUSTER_ID, self.id)
+        if self.engine.is_new and founders is not None:
+            entries = founders.entries()
+            self.engine.bootstrap(ConfState(), HardState(term=1, vote=0, commit=len(entries)), entries)
+        elif self.engine.is_new:
+            self.engine.bootstrap(ConfState(), HardState())
+
+    def _restore(self) -> None:
+        self.alarms.restore()
+        self.lessor.restore()
+        for _ in self.store.restore_steps():
+            pass
+        for key, lease in self.store.leased_keys():
+            if self.lessor.exists(lease):
+                self.lessor.attach(lease, key)
+        self.store.changes = []
+
+    def begin(self) -> None:
+        self.node.drive()
+        if self.store.compactions.pending:
+            self._compact_later()
+        self.loop.call_later(self.random.random() * HEARTBEAT_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self.loop.call_later(HEARTBEAT_SECONDS, self._tick)
+        self.node.tick()
+        if self.alive and not self._published and self.node.leader and self.membership.get(self.id):
+            self._publish()
+        if self.lessor.is_primary and self.loop.time() >= self._lease_look_at:
+            self._lease_look_at = self.loop.time() + LOOK_AT_LEASES_SECONDS
+            for lease in self.lessor.expired(self.loop.time(), 10):
+                self.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease), lambda _outcome: None)
+
+    def _publish(self) -> None:
+        self._published = True
+        attributes = membership_pb2.Attributes(name=f"m{self.id}", client_urls=[f"http://m{self.id}:2379"])
+        request = membership_pb2.ClusterMemberAttrSetRequest(member_ID=self.id, member_attributes=attributes)
+
+        def published(outcome: Outcome | EtcdError) -> None:
+            self._published = not isinstance(outcome, EtcdError)
+
+        self.propose("cluster_member_attr_set", request, published)
+        if self.raw.is_leader and not self.membership.version:
+            version = membership_pb2.ClusterVersionSetRequest(ver=VERSION[:4] + "0")
+            self.propose("cluster_version_set", version, lambda _outcome: None)
+
+    # --- what clients do ---
+
+    def propose(self, kind: str, request: Request, done: Done) -> bytes:
+        """Returns the entry's payload, by which it can be told in the log."""
+        data = self.encoder.encode(kind, request.SerializeToString())
+        self.node.propose(Pending(kind, request, data, done))
+        return data
+
+    def when_linearizable(self, ready: Callable[[EtcdError | None], None]) -> None:
+        self.node.when_linearizable(ready)
+
+    # --- the end ---
+
+    def crash(self, draw: random.Random, *, power: bool) -> None:
+        """Gone, in the midst of whatever it did."""
+        self.alive = False
+        self.loop.close()
+        self.engine.crash(draw, power=power)
+
+    # --- Group ---
+
+    def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
+        self.engine.set_conf_state(self.raw.apply_conf_change(change))
+
+    def conf_change_applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
+        self.cluster.trace(f"{self.id} change of {change.node_id} applied {error.message if error else ''}")
+
+    # --- Observer ---
+
+    def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
+        self.cluster.trace(f"{self.id} follows {leader} in term {term}")
+        self.hub.raft_term = term
+        if is_self:
+            self.cluster.checks.leads(self.id, term)
+            self.cluster.checks.log_holds_committed(self.id, term, self._term_at)
+        if is_self and not self.lessor.is_primary:
+            self.lessor.promote(self.loop.time(), 1.0)
+        elif not is_self and self.lessor.is_primary:
+            self.lessor.demote()
+
+    def _term_at(self, index: int) -> int | None:
+        """The term of an entry in raft's log, 0 when the log ends before it, None when it is truncated."""
+        log = self.raw._raft.log
+        if index < self.engine.log.start_index:
+            return None
+        return log.term(index) if index <= log.last_index else 0
+
+    def about_to_apply(self, entries: Sequence[Entry]) -> None:
+        configurations = [self.raw.conf_state(), *self.cluster.leader_configurations()]
+        self.cluster.checks.applied(self.id, entries, configurations)
+
+    def entries_applied(self) -> None:
+        index, revision = self.applier.applied_index, self.store.current_revision
+        self.cluster.trace(f"{self.id} applied {index} r{revision}")
+        changes = self.store.changes
+        if changes:
+            self.store.changes = []
+            self.cluster.checks.changes(self.id, changes)
+            self.hub.notify(changes)
+            self.serve_watchers()
+        self.cluster.checks.state(self.id, index, revision, self.engine.state.digest)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self.cluster.send(self, messages)
+
+    def connected_since(self, started: float) -> bool:
+        return True
+
+    def broken(self, error: Exception) -> None:
+        raise Violation(f"member {self.id} breaks: {error!r}") from error
+
+    def storage_failed(self, error: StorageError) -> None:
+        self.cluster.died(self, f"storage: {error}")
+
+    # --- upkeep ---
+
+    def serve_watchers(self) -> None:
+        if self.hub.has_work and not self._serving_watchers:
+            self._serving_watchers = True
+            self.loop.call_soon(self._serve_watchers)
+
+    def _serve_watchers(self) -> None:
+        self._serving_watchers = False
+        self.hub.sync_slice()
+        self.serve_watchers()
+
+    def _compact_later(self) -> None:
+        if self._compacting is None:
+            self._compacting = self.store.compaction_steps(5)
+            self.loop.call_later(0.01, self._compact)
+
+    def _compact(self) -> None:
+        gone = next(self._compacting, None)
+        if gone is None:
+            self._compacting = None
+            if self.store.compactions.pending:
+                self._compact_later()
+            return
+        if gone != WAITS:
+            self.node.write_early()
+        self.loop.call_later(0.01, self._compact)
