@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from etcdpy import limits
 from etcdpy.peer.codec import AppEncoder, MessageEncoder
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from etcdpy.raft.message import Message
 
 logger = logging.getLogger("etcdpy.peer")
+
+_HEAD_BYTES: Final = 40
+"""About what a message has beside its entries."""
 
 MESSAGE_STREAM = "message"
 APP_STREAM = "msgapp"
@@ -57,32 +60,26 @@ class StreamWriter:
 
     def send(self, messages: Sequence[Message]) -> int:
         """Write, or keep for later; returns how many had to be dropped."""
-        answer = self._answer
-        assert answer is not None
-        if answer.has_room and not self._queue and len(messages) <= _SLICE_MESSAGES:
-            self._write(messages, answer)
-            return 0
-        free = limits.PEER_STREAM_QUEUE_MESSAGES - len(self._queue)
-        self._queue.extend(messages[:free])
+        queue = self._queue
+        free = limits.PEER_STREAM_QUEUE_MESSAGES - len(queue)
+        dropped = len(messages) - free
+        queue.extend(messages if dropped <= 0 else messages[:free])
         self._flush()
-        return max(0, len(messages) - free)
+        return max(0, dropped)
 
     def _flush(self) -> None:
-        """Write what waits, in slices, while the socket takes it."""
-        queue = self._queue
-        while queue and self._answer is not None and self._answer.has_room:
+        """Write what waits while the socket takes it: all at once, or in slices if it is very much."""
+        queue, answer = self._queue, self._answer
+        while queue and answer is not None and answer.has_room:
             batch: list[Message] = []
             size = 0
-            while queue and len(batch) < _SLICE_MESSAGES and size < limits.PEER_STREAM_SLICE_BYTES:
+            while queue and size < limits.PEER_STREAM_SLICE_BYTES:
                 message = queue.popleft()
-                size += sum([len(entry.data) for entry in message.entries])
+                size += _HEAD_BYTES + sum([len(entry.data) for entry in message.entries])
                 batch.append(message)
-            self._write(batch, self._answer)
-
-    def _write(self, messages: Sequence[Message], answer: EndlessAnswer) -> None:
-        pieces: list[bytes] = []
-        self._encoder.encode(messages, pieces)
-        self._metrics.sent_bytes[self._remote] += answer.send(pieces)
+            pieces: list[bytes] = []
+            self._encoder.encode(batch, pieces)
+            self._metrics.sent_bytes[self._remote] += answer.send(pieces)
 
     def link_heartbeat(self) -> None:
         """Tell the other side that the connection lives."""
@@ -135,9 +132,6 @@ class StreamWriter:
         forgotten = len(self._queue)
         self._queue.clear()
         return forgotten
-
-
-_SLICE_MESSAGES = 64
 
 
 class StreamAnswer(AnswerOwner):

@@ -128,9 +128,9 @@ def test_all_messages_of_one_call_are_one_write(monkeypatch: pytest.MonkeyPatch)
                 return send(pieces)
 
             monkeypatch.setattr(answer, "send", counted)
-            one.network.send([heartbeat(number) for number in range(50)])
+            one.network.send([heartbeat(number) for number in range(500)])
             assert len(writes) == 1
-            await two.behind.wait(lambda: len(two.behind.received) == 50)
+            await two.behind.wait(lambda: len(two.behind.received) == 500)
 
     run(scenario())
 
@@ -178,6 +178,29 @@ def test_a_stream_that_stands_still_holds_back_a_bounded_number(monkeypatch: pyt
             answer.resume_writing()
             await two.behind.wait(lambda: len(two.behind.received) == 11)
             assert two.behind.received[1:] == [append(index) for index in range(10)]
+
+    run(scenario())
+
+
+def test_a_large_backlog_is_written_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with pair(lambda: None) as (one, two):
+            peer = one.network.peer(2)
+            assert peer is not None
+            answer = peer.writers["msgapp"]._answer
+            assert answer is not None
+            writes: list[int] = []
+            send = answer.send
+
+            def counted(pieces: Sequence[bytes]) -> int:
+                writes.append(sum(map(len, pieces)))
+                return send(pieces)
+
+            monkeypatch.setattr(answer, "send", counted)
+            one.network.send([append(index, b"x" * 400_000) for index in range(40)])
+            assert max(writes) < 2 * limits.PEER_STREAM_SLICE_BYTES
+            await two.behind.wait(lambda: len(two.behind.received) == 40)
+            assert [found.index for found in two.behind.received] == list(range(40))
 
     run(scenario())
 
