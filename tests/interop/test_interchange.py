@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import socket
 import subprocess
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.backend import AUTH_BUCKET
+from etcdpy.interchange.member_tree import member_tree
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member as ClusterMember
-from etcdpy.membership.members import Membership
+from etcdpy.membership.members import Membership, cluster_id, member_id
 from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.history import BackendHistory
 from etcdpy.mvcc.read import RangeOptions
 from etcdpy.mvcc.store import Store
-from etcdpy.proto import rpc_pb2
+from etcdpy.proto import raft_pb2, rpc_pb2
 from etcdpy.raft.types import ConfState
 from tests.support.backend_file import (
     MemoryView,
@@ -34,6 +38,7 @@ from tests.support.memory_backend import MemoryBackend
 from tests.support.reference import reference_binary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.reference
@@ -42,15 +47,18 @@ EVERYTHING = {"key": b"\0", "range_end": b"\0"}
 LARGE = b"x" * 1_500_000
 
 
+OURS = ClusterMember(1, ("http://127.0.0.1:1",), "ours", ("http://127.0.0.1:2",))
+
+
 class State:
     """Applied state of ours, in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, member: ClusterMember = OURS) -> None:
         self.backend = MemoryBackend()
         self.lessor = Lessor(self.backend, minimum_ttl=1)
         self.store = Store(self.backend, self.lessor)
         membership = Membership(self.backend)
-        membership.add(ClusterMember(1, ("http://127.0.0.1:1",), "ours", ("http://127.0.0.1:2",)))
+        membership.add(member)
         membership.set_version("3.7.0")
 
     def change(self, count: int, seed: int = 1) -> None:
@@ -193,6 +201,87 @@ def same_leases(client: Client, lessor: Lessor) -> None:
         assert sorted(answer.keys) == lessor.keys_of(identity)
         if identity > 0:
             assert answer.grantedTTL == 1000 + identity
+
+
+class Joining(Member):
+    """A real etcd that founds a cluster of two together with a member that never comes: it can only wait."""
+
+    def peer_flags(self) -> list[str]:
+        flags = super().peer_flags()
+        return [*flags[:-1], f"{flags[-1]},absent={ABSENT_URL}"]
+
+    @property
+    def peer_url(self) -> str:
+        return f"http://127.0.0.1:{self.peer_port}"
+
+
+ABSENT_URL = "http://127.0.0.1:1"
+TOKEN = "etcd-cluster"
+
+
+def send_snapshot(member: Joining, own_id: int, view: MemoryView, path: Path) -> None:
+    """What a leader sends: the message, its length before it, then the file."""
+    absent = member_id([ABSENT_URL], TOKEN)
+    metadata = raft_pb2.SnapshotMetadata(
+        conf_state=view.conf_state.to_proto(), index=view.applied_index, term=view.applied_term
+    )
+    snapshot = raft_pb2.Snapshot(data=member_tree(view), metadata=metadata)
+    fields: dict[str, Any] = {"to": own_id, "term": view.applied_term, "from": absent}
+    message = raft_pb2.Message(type=raft_pb2.MsgSnap, snapshot=snapshot, **fields).SerializeToString()
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "X-Etcd-Cluster-ID": f"{cluster_id([own_id, absent]):x}",
+        "X-Server-From": f"{absent:x}",
+        "X-Server-Version": "3.7.3",
+        "X-Min-Cluster-Version": "3.0.0",
+    }
+    body = len(message).to_bytes(8, "big") + message + path.read_bytes()
+    connection = http.client.HTTPConnection("127.0.0.1", member.peer_port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("POST", "/raft/snapshot", body, headers)
+        answer = connection.getresponse()
+        assert answer.status == 204, answer.read()
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(("127.0.0.1", port), 1)):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("case", [changes, compaction_cut_short, many_leases], ids=lambda case: case.__name__)
+def test_a_follower_goes_on_from_our_state(tmp_path: Path, case: Callable[[State], None]) -> None:
+    """Real etcd installs our file and starts from it again. The group in it is the follower alone: so it serves."""
+    member = Joining("etcd", tmp_path, environment={"ETCD_VERIFY": "all"})
+    own_id = member_id([member.peer_url], TOKEN)
+    state = State(ClusterMember(own_id, (member.peer_url,)))
+    case(state)
+    view = MemoryView(state.backend, 1000, 30, ConfState((own_id,)))
+    path = export_file(view, tmp_path / "db")
+    store = state.reopened()
+    member.launch()
+    try:
+        wait_until(lambda: listens(member.peer_port), 20)
+        send_snapshot(member, own_id, view, path)
+        member.wait_ready()
+        check_served(member, store, state.lessor)
+        member.kill()
+        member.start()
+        check_served(member, store, state.lessor)
+    finally:
+        member.stop()
+
+
+def check_served(member: Member, store: Store, lessor: Lessor) -> None:
+    with Client.of(member) as client:
+        answer = client.range(**EVERYTHING)
+        assert answer.header.revision == store.current_revision
+        assert [kv.SerializeToString() for kv in answer.kvs] == store.range(b"\0", b"\0").records
+        revision = store.current_revision
+        wait_until(lambda: "resume scheduled" not in member.log_text() or "finished scheduled" in member.log_text())
+        assert hashes_of(client, [revision])[revision] == finish(store.hash_kv_steps(revision))
+        same_leases(client, lessor)
+        assert [each.name for each in client.cluster.MemberList(rpc_pb2.MemberListRequest()).members] == [member.name]
 
 
 # --- the other way ---
