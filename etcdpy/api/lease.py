@@ -163,8 +163,10 @@ class LeaseService:
             raise LeaderChanged from None
         if found is NO_SUCH_LEASE:
             raise LeaseNotFound
+        # A follower that is a real etcd fills in the header, and dies where there is none.
+        empty = rpc_pb2.ResponseHeader()
         return rpc_pb2.LeaseTimeToLiveResponse(
-            ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl, keys=found.keys
+            header=empty, ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl, keys=found.keys
         )
 
     def leases(self, call: Call, body: bytes) -> None:
