@@ -419,6 +419,39 @@ RESIDENT_MAPPED_BYTES: Final = 64 << 20
 TRIM_SLICE_BYTES: Final = 64 << 20
 """Mappings whose pages are given back in one go; about 3 ms of the loop."""
 
+SNAPSHOT_SLICE_SECONDS: Final = 0.001
+"""How long one turn makes or takes in a snapshot; it may end one step (1 ms) later."""
+
+SNAPSHOT_PAUSE_SECONDS: Final = 0.002
+"""And how long it leaves the loop alone then: a member that sends half a gigabyte is half as fast for seconds."""
+
+SNAPSHOT_THREADS: Final = 3
+"""Threads that wait for the disk: one file that is written and two that are read."""
+
+SNAPSHOT_WRITE_BYTES: Final = 1 << 20
+"""Written to a snapshot's file at a time."""
+
+SNAPSHOT_WRITE_BACK_BYTES: Final = 4 << 20
+"""Written to it before the disk is made to take it."""
+
+SNAPSHOT_READ_BYTES: Final = 256 * 1024
+"""Read from it at a time, for one member."""
+
+SNAPSHOT_DISK_RESERVE_BYTES: Final = 64 << 20
+"""What a snapshot must leave free: a member whose log finds no room stops taking writes."""
+
+SNAPSHOT_BYTES_MAX: Final = 64 << 30
+"""The largest snapshot that is received: eight times the quota that etcd advises at the most."""
+
+SNAPSHOTS_RECEIVED_AT_ONCE: Final = 2
+"""One from a leader that may have died in the middle, and one from its successor."""
+
+SNAPSHOT_LOG_HELD_SECONDS: Final = 30.0
+"""After a snapshot was sent its follower has so long to take the entries after it before they may go. etcd's value."""
+
+SNAPSHOT_READERS_SECONDS: Final = 1.0
+"""How long a received state waits for long reads to end before it takes the other's place and they are ended."""
+
 NEW_STATE_BATCH_BYTES: Final = 4 << 20
 """Bytes of a received state that are written in one trip: less would be many trips, more only memory."""
 
@@ -452,6 +485,9 @@ SORT_RUN_ROWS_MAX: Final = 4_000
 
 RESTORE_SLICE_RECORDS: Final = 10_000
 """Records read at start between two reports of progress."""
+
+RESTORE_ASIDE_SLICE_RECORDS: Final = 500
+"""Records read in one go for an index that is built while another one serves: 1 ms."""
 
 COMPACTION_BATCH_DEFAULT: Final = 1_000
 """--compaction-batch-limit: records that a compaction looks at in one step. etcd's default."""

@@ -152,6 +152,26 @@ _DISK: Final = (
     Spec("etcd_disk_backend_commit_duration_seconds", "histogram", "Batches of applied requests written.", "commits"),
     Spec("etcd_disk_backend_defrag_duration_seconds", "histogram", "How long defragmenting took.", "defragmentations"),
     Spec("etcd_disk_defrag_inflight", "gauge", "1 while the member defragments.", "defragmenting"),
+    Spec(
+        "etcd_disk_backend_snapshot_duration_seconds",
+        "histogram",
+        "How long making a snapshot took.",
+        "snapshots",
+    ),
+    Spec(
+        "etcd_snap_db_save_total_duration_seconds",
+        "histogram",
+        "How long receiving and storing a snapshot took.",
+        "snapshot_saves",
+    ),
+    Spec("etcd_snap_db_fsync_duration_seconds", "histogram", "Syncs of received snapshots.", "snapshot_syncs"),
+    Spec(
+        "etcd_debugging_snap_save_total_duration_seconds",
+        "histogram",
+        "How long making the applied state durable took, before the log is cut.",
+        "state_saves",
+    ),
+    Spec("etcd_snap_fsync_duration_seconds", "histogram", "The same: all of it is syncing.", "state_saves"),
 )
 
 _HEALTH: Final = (

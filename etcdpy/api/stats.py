@@ -108,6 +108,10 @@ class DiskStats:
     commits: Buckets | None = None
     defragmentations: Buckets | None = None
     defragmenting: bool = False
+    snapshots: Buckets | None = None
+    snapshot_saves: Buckets | None = None
+    snapshot_syncs: Buckets | None = None
+    state_saves: Buckets | None = None
 
 
 @dataclass(slots=True)

@@ -19,7 +19,8 @@ class AlarmStore:
         self._active: dict[tuple[int, int], rpc_pb2.AlarmMember] = {}
 
     def restore(self) -> None:
-        """Read what earlier runs stored."""
+        """Read what is stored, in place of what was known."""
+        self._active.clear()
         end = bytes([ALARM_BUCKET[0] + 1])
         for key, _ in self._backend.scan(ALARM_BUCKET, end):
             alarm = rpc_pb2.AlarmMember.FromString(key[1:])

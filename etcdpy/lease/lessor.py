@@ -23,10 +23,11 @@ from etcdpy.limits import (
     LEASE_CHECKPOINT_INTERVAL_SECONDS_DEFAULT,
     LEASE_REVOKES_PER_SECOND_MAX,
     LEASE_TTL_SECONDS_MAX,
+    RESTORE_ASIDE_SLICE_RECORDS,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from random import Random
 
 NO_LEASE: Final = 0
@@ -336,21 +337,32 @@ class Lessor:
 
     # --- start ---
 
-    def restore(self, backend: Backend | None = None) -> None:
-        """Read all leases, at start or after a snapshot put another backend in place. Not primary afterwards.
+    def restore(self) -> None:
+        """Read all leases, at start. Not primary afterwards.
 
         The store attaches the keys as it restores itself, so this comes first.
         """
-        if backend is not None:
-            self._backend = backend
+        for _ in self.restore_steps():
+            pass
+
+    def restore_steps(self) -> Generator[None, None, None]:
+        """The same in slices, for a lessor that is built while another one serves."""
         self.demote()
         self._leases.clear()
         self._lease_of.clear()
         end = bytes((LEASE_BUCKET[0] + 1,))
-        for _, value in self._backend.scan(LEASE_BUCKET, end):
+        for count, (_, value) in enumerate(self._backend.scan(LEASE_BUCKET, end), start=1):
             lease = Lease.decode(value)
             lease.ttl = max(lease.ttl, self._minimum_ttl)
             self._leases[lease.id] = lease
+            if count % RESTORE_ASIDE_SLICE_RECORDS == 0:
+                yield
+
+    def take_over(self, other: Lessor) -> None:
+        """Become what `other` is, whose state has taken this one's place in the backend. Not primary afterwards."""
+        if self._primary:
+            self.demote()
+        self._leases, self._lease_of = other._leases, other._lease_of
 
 
 def _by_expiry(lease: Lease) -> tuple[float, int]:

@@ -84,6 +84,21 @@ class Membership:
         self.check_invariants()
         check_not_lower(_OWN_RELEASE, self.cluster_version)
 
+    def reload(self) -> None:
+        """Another member's state took this one's place: read it, and tell the observer of what is different."""
+        before = self._members.copy()
+        self._expected.clear()
+        self.restore()
+        if self.observer is None:
+            return
+        for identity in sorted(before.keys() - self._members.keys()):
+            self.observer.member_removed(identity)
+        for identity, member in sorted(self._members.items()):
+            if identity not in before:
+                self.observer.member_added(member)
+            elif before[identity] != member:
+                self.observer.member_updated(member)
+
     def found(self, cluster: int, own_id: int) -> None:
         """Set the cluster's id and this member's own, once, when the cluster is founded or joined."""
         assert self.cluster_id in (0, cluster), "a cluster never changes its id"

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sortedcontainers import SortedList
 
-from etcdpy.limits import INDEX_JOURNAL_ENTRIES_MAX
+from etcdpy.limits import INDEX_JOURNAL_ENTRIES_MAX, RANGE_SLICE_KEYS_MAX
 from etcdpy.mvcc.revision import SUB_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from typing import TypeAlias
 
     Row: TypeAlias = tuple[bytes, int, int, int]
@@ -348,6 +349,31 @@ class KeyIndex:
             self.live = SortedList(entries)
         self._journal.clear()
         self._journal_floor = main
+
+    def finish_restore_steps(self, main: int) -> Generator[None, None, None]:
+        """The same in slices, for an index that is built while another one serves: 2 us a key instead of 0.4."""
+        keys = iter(self.entries.items())
+        while chunk := list(islice(keys, RANGE_SLICE_KEYS_MAX)):
+            ended = [key for key, entry in chunk if entry.__class__ is not int and entry.ended]  # type: ignore[union-attr]
+            self.ghosts.update(ended)
+            gone = frozenset(ended)
+            self.live.update(key for key, _ in chunk if key not in gone)
+            yield
+        self._journal_floor = main
+
+    def dispose_steps(self) -> Generator[None, None, None]:
+        """Let go of everything in slices: a million keys at once would hold the loop for 100 ms."""
+        for keys in (self.live, self.ghosts):
+            while keys:
+                for _ in range(min(len(keys), RANGE_SLICE_KEYS_MAX)):
+                    keys.pop()
+                yield
+        self._journal.clear()
+        for entries in (self.dirty, self._being_compacted, self.entries):
+            while entries:
+                for _ in range(min(len(entries), RANGE_SLICE_KEYS_MAX)):
+                    entries.popitem()
+                yield
 
 
 def _state_of(entry: int) -> KeyState:

@@ -21,7 +21,7 @@ from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
-from etcdpy.errors import EtcdError, LeaderTransferTimeout, NoSpace, NotCapable, Stopped, Timeout, Unhealthy
+from etcdpy.errors import EtcdError, LeaderTransferTimeout, NoSpace, Stopped, Timeout, Unhealthy
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
 from etcdpy.membership.members import Membership
@@ -40,7 +40,7 @@ from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from etcdpy.raft.message import Message as RaftMessage
     from etcdpy.server.config import Config
     from etcdpy.server.peers import Peers
+    from etcdpy.server.snapshots import Snapshots
     from etcdpy.storage.errors import StorageError
 
 log = logs.get("etcdserver")
@@ -95,7 +96,7 @@ class Replica:
         backend = engine.state
         self.membership = Membership(backend, max_learners=config.max_learners)
         self.alarms = AlarmStore(backend)
-        self.lessor = _make_lessor(config, backend)
+        self.lessor = make_lessor(config, backend)
         self.store = Store(backend, self.lessor)
         self.own_id = 0
         self._open()
@@ -147,6 +148,7 @@ class Replica:
         self.on_removed: Callable[[], None] = lambda: None
         """Told when this member has been removed from the cluster."""
         self.peers: Peers
+        self.snapshots: Snapshots
         self.storage_failure = asyncio.Event()
         self.range_seconds = Histogram(APPLY_SECONDS)
 
@@ -225,9 +227,10 @@ class Replica:
         self.store.changes = []
         logs.get("mvcc").info("kvstore restored", **{"current-rev": self.store.current_revision})
 
-    def connect(self, peers: Peers) -> None:
+    def connect(self, peers: Peers, snapshots: Snapshots) -> None:
         """Meet the other members."""
         self.peers = peers
+        self.snapshots = snapshots
         self.membership.observer = peers
 
     def begin(self) -> None:
@@ -391,16 +394,6 @@ class Replica:
             await asyncio.sleep(limits.HAND_OVER_POLL_SECONDS)
         log.info("leadership transfer finished", took=self._loop.time() - began, **names)
 
-    # --- snapshots ---
-
-    def send_snapshot(self, message: RaftMessage) -> None:
-        """Send the whole state to a member whose next entry is not in the log any more."""
-        self.node.snapshot_sent(message.to, ok=False)
-
-    async def receive_snapshot(self, message: RaftMessage, body: AsyncIterator[bytes]) -> None:
-        """See the peer room's Receiver."""
-        raise NotCapable
-
     # --- Observer ---
 
     def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
@@ -434,6 +427,12 @@ class Replica:
         """See Observer."""
         self.peers.send(messages)
 
+    def install_snapshot(
+        self, snapshot: raft_pb2.Snapshot, hard_state: HardState, done: Callable[[StorageError | None], None]
+    ) -> None:
+        """See Observer."""
+        self.snapshots.receiver.install(snapshot, hard_state, done)
+
     def connected_since(self, started: float) -> bool:
         """See Observer."""
         return self.peers.connected_since(started)
@@ -457,7 +456,8 @@ class Replica:
         self.node.refuse_all(NoSpace if "No space left" in str(error) else Stopped, under_way=Timeout)
 
 
-def _make_lessor(config: Config, backend: Backend) -> Lessor:
+def make_lessor(config: Config, backend: Backend) -> Lessor:
+    """A lessor over a state, as the flags want it."""
     return Lessor(
         backend,
         minimum_ttl=minimum_ttl_seconds(config.election_ticks, config.heartbeat_interval_ms),

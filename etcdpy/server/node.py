@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message
     from etcdpy.raft.node import RawNode
-    from etcdpy.raft.types import Ready
+    from etcdpy.raft.types import HardState, Ready
     from etcdpy.storage.engine import Engine
     from etcdpy.storage.job import DiskJob
 
@@ -70,6 +70,12 @@ class Observer(Protocol):
 
     def connected_since(self, started: float) -> bool:
         """Whether this member has been in touch, since that time, with those whom a proposal needs."""
+        ...
+
+    def install_snapshot(
+        self, snapshot: raft_pb2.Snapshot, hard_state: HardState, done: Callable[[StorageError | None], None]
+    ) -> None:
+        """Go over to the leader's state, which was received before; `done` comes in the turn in which that happens."""
         ...
 
     def broken(self, error: Exception) -> None:
@@ -280,6 +286,9 @@ class Node:
                 self._observer.send(ready.messages)
             if ready.read_states:
                 self.reads.note(ready.read_states, self._applier.applied_index)
+            if ready.snapshot is not None:
+                self._install(ready, ready.snapshot)
+                return
             if ready.entries or ready.must_sync or ready.messages_after_persist:
                 if not self._persist(ready):
                     return
@@ -388,6 +397,27 @@ class Node:
         self._persisting = None
         self._advance(ready)
         self._guard(self.drive)
+
+    def _install(self, ready: Ready, snapshot: raft_pb2.Snapshot) -> None:
+        """Go over to the leader's state, beside which nothing is written; all that waits to be applied is in it."""
+        self._persisting = ready
+        self._persisting_since = self._loop.time()
+        self._to_apply.clear()
+        hard_state = ready.hard_state or self._engine.log.hard_state
+        self._observer.install_snapshot(snapshot, hard_state, self._installed)
+
+    def _installed(self, error: StorageError | None) -> None:
+        ready = self._persisting
+        assert ready is not None, "a snapshot was installed that nobody asked for"
+        if error is not None:
+            self._observer.storage_failed(error)
+            return
+        self._persisting = None
+        self.reads.serve(self._applier.applied_index)
+        # Entries after the snapshot are one more trip to the disk.
+        if not ready.entries or self._persist(ready):
+            self._advance(ready)
+            self._guard(self.drive)
 
     def write_early(self) -> None:
         """Write what is applied if it is much already; a disk job under way goes first. For what writes in slices."""

@@ -65,7 +65,7 @@ class Peers:
         if any(message.type == MsgSnap for message in wanted):
             for message in wanted:
                 if message.type == MsgSnap:
-                    self._replica.send_snapshot(message)
+                    self._replica.snapshots.sender.send(message)
             wanted = [message for message in wanted if message.type != MsgSnap]
         if wanted:
             self.network.send(wanted)
@@ -142,7 +142,7 @@ class Peers:
 
     async def receive_snapshot(self, message: Message, body: AsyncIterator[bytes]) -> None:
         """See Receiver."""
-        await self._replica.receive_snapshot(message, body)
+        await self._replica.snapshots.receiver.receive(message, body)
 
     def removed_from_cluster(self) -> None:
         """See Receiver."""

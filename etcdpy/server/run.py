@@ -12,6 +12,7 @@ import asyncio
 import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,10 +31,11 @@ from etcdpy.server.corruption import CorruptionChecker, Inconsistent
 from etcdpy.server.flag_table import redacted
 from etcdpy.server.leader_leases import LeaderLeases
 from etcdpy.server.loop_lag import LoopLag
-from etcdpy.server.member import Replica, open_replica
+from etcdpy.server.member import Replica, make_lessor, open_replica
 from etcdpy.server.notes import ConfigError
 from etcdpy.server.peers import PeerAnswers, Peers
 from etcdpy.server.slices import SliceRunner
+from etcdpy.server.snapshots import Snapshots
 from etcdpy.server.stats import MemberHealth, MemberStats
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
 from etcdpy.storage.errors import StorageError
@@ -147,7 +149,10 @@ class Running:
         self._peer_server = Server({}, doors.transport_options(config), on_bug=_report_bug)
         answers = PeerAnswers(replica, self._upkeep)
         self._peers = Peers(replica, answers, doors.peer_tls(config), self._peer_server.spawn)
-        replica.connect(self._peers)
+        self._snapshots = Snapshots(
+            replica, self._peers.network, slices, self._peer_server.spawn, partial(make_lessor, config)
+        )
+        replica.connect(self._peers, self._snapshots)
         replica.on_removed = self._on_removed
         leader = LeaderLeases(replica, self._peers.network.connections)
         self._server.methods = doors.make_methods(
@@ -177,6 +182,7 @@ class Running:
             await server.close()
             await self._peers.network.stop()
             await self._peer_server.close()
+            self._snapshots.close()
         return code
 
     async def _begin(self) -> bool:

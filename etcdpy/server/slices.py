@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from etcdpy import limits
-from etcdpy.errors import EtcdError
+from etcdpy.errors import EtcdError, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -24,6 +24,11 @@ class SliceRunner:
 
     def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
         self._spawn = spawn
+        self._interruptions = 0
+
+    def interrupt(self) -> None:
+        """What is being read was replaced: reads under way end with Timeout, after which clients ask again."""
+        self._interruptions += 1
 
     def run(self, call: Call, steps: Generator[Any, None, list[bytes]]) -> None:
         """Answer `call` with what `steps` returns. Raises EtcdError when the first slice already says no."""
@@ -32,26 +37,32 @@ class SliceRunner:
         except StopIteration as stop:
             call.finish_parts(stop.value)
             return
-        task = self._spawn(self._answer(call, steps))
+        task = self._spawn(self._answer(call, steps, self._interruptions))
 
         def cancel() -> None:
             task.cancel()
 
         call.on_cancel = cancel
 
-    async def _answer(self, call: Call, steps: Generator[Any, None, list[bytes]]) -> None:
+    async def _answer(self, call: Call, steps: Generator[Any, None, list[bytes]], interruptions: int) -> None:
         try:
             await asyncio.sleep(0)
-            call.finish_parts(await self.wait(steps))
+            call.finish_parts(await self._finish(steps, interruptions))
         except EtcdError as error:
             call.fail(error)
         finally:
             steps.close()
 
     async def wait(self, steps: Generator[Any, None, Any]) -> Any:
-        """What `steps` returns, once all its slices have run. It is closed when the waiter is cancelled."""
+        """What `steps` returns, once all its slices have run. It is closed when the waiter is cancelled.
+
+        Raises Timeout when it was interrupted.
+        """
+        return await self._finish(steps, self._interruptions)
+
+    async def _finish(self, steps: Generator[Any, None, Any], interruptions: int) -> Any:
         try:
-            while True:
+            while self._interruptions == interruptions:
                 began = time.monotonic()
                 while time.monotonic() - began < limits.SLICE_SECONDS:
                     try:
@@ -59,5 +70,6 @@ class SliceRunner:
                     except StopIteration as stop:
                         return stop.value
                 await asyncio.sleep(0)
+            raise Timeout
         finally:
             steps.close()

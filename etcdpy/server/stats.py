@@ -106,6 +106,7 @@ class MemberStats:
             has_leader=replica.leader != 0,
             is_leader=replica.raw.is_leader,
             is_learner=replica.is_learner,
+            applying_snapshot=replica.snapshots.receiver.installing > 0,
             leader_changes=node.leader_changes,
             proposals_committed=replica.committed_index,
             proposals_applied=replica.applied_index,
@@ -169,12 +170,16 @@ class MemberStats:
 
     def disk(self) -> DiskStats:
         """The disk."""
-        engine, upkeep = self._replica.engine, self._upkeep
+        engine, upkeep, snapshots = self._replica.engine, self._upkeep, self._replica.snapshots
         return DiskStats(
             syncs=engine.sync_durations,
             commits=engine.commit_durations,
             defragmentations=upkeep.defrag_seconds,
             defragmenting=upkeep.defragmenting,
+            snapshots=snapshots.sender.make_seconds,
+            snapshot_saves=snapshots.receiver.save_seconds,
+            snapshot_syncs=snapshots.receiver.sync_seconds,
+            state_saves=engine.state_save_durations,
         )
 
     def process(self) -> ProcessStats:

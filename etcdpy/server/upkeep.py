@@ -172,8 +172,9 @@ class StoreUpkeep:
         store = self._store
         revision = store.compact_revision
         steps = store.compaction_steps(self._batch_limit)
+        replaced = store.times_replaced
         try:
-            while True:
+            while store.times_replaced == replaced:
                 slice_began = time.monotonic()
                 try:
                     gone = next(steps)
@@ -187,6 +188,8 @@ class StoreUpkeep:
                 self._write_early()
                 self.pause_milliseconds.observe((time.monotonic() - slice_began) * 1000)
                 await asyncio.sleep(self._pause_seconds if gone else 0)
+            else:
+                return  # what it worked on is gone; what is pending in its place comes next
         finally:
             steps.close()
         took = time.monotonic() - began

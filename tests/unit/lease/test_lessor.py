@@ -329,9 +329,15 @@ def test_restore() -> None:
     assert again.lease_of(b"k") == 0, "the store attaches keys as it restores itself"
     again.promote(0.0, 0.0)
     assert again.time_to_live(1, 0.0, keys=True) == TimeToLive(5, 5, ())
-    again.restore(MemoryBackend())
-    assert len(again) == 0
+    gone: list[str] = []
+    again.when_gone(1, lambda: gone.append("told"))
+    other = Lessor(MemoryBackend(), minimum_ttl=5)
+    other.grant(9, 20, 0.0)
+    other.attach(9, b"k")
+    again.take_over(other)
+    assert (again.leases(), again.keys_of(9), again.lease_of(b"k")) == ([9], [b"k"], 9)
     assert not again.is_primary
+    assert gone == ["told"]
 
 
 def test_restore_reads_its_own_bucket_only() -> None:

@@ -9,6 +9,8 @@ import pytest
 from etcdpy.errors import Stopped, Timeout, TimeoutConnectionLost, TimeoutLeaderFailed
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.message import decode_message, encode_message
+from etcdpy.raft.types import ConfState
+from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Cluster, Recorded
 
 
@@ -191,3 +193,49 @@ def test_a_late_heartbeat_of_a_leader_is_counted() -> None:
     cluster.tick(0.1)
     assert leader.heartbeat_failures == 1
     assert cluster.worlds[2].node.heartbeat_failures == 0
+
+
+# --- snapshots ---
+
+
+def lagging(cluster: Cluster) -> Any:
+    """Member 3, to which the leader has just sent a snapshot up to entry 6."""
+    cluster.cut = {3}
+    leader = cluster.worlds[1]
+    propose(cluster, 1, 5)
+    cluster.run()
+    leader.disk.log.note_applied(6, ConfState(voters=(1, 2, 3)))
+    leader.disk.log.truncate(6)
+    cluster.cut = set()
+    cluster.tick(0.5)
+    world = cluster.worlds[3]
+    assert len(world.observer.installs) == 1
+    return world
+
+
+def test_beside_an_install_the_member_keeps_in_touch_and_nothing_else() -> None:
+    cluster = cluster_led_by(1)
+    world = lagging(cluster)
+    snapshot, hard_state, done = world.observer.installs[0]
+    assert (snapshot.metadata.index, hard_state.commit) == (6, 6)
+    (forwarded,) = propose(cluster, 3)
+    cluster.run()
+    assert cluster.worlds[1].applier.applied_index == 7, "it takes proposals"
+    assert world.applier.applied_index == 1
+    assert forwarded.outcomes == []
+    world.disk.log.install(snapshot)
+    world.applier.applied_index, world.applier.applied_term = 6, 1
+    done(None)
+    cluster.run()
+    cluster.tick(0.5)
+    assert world.applier.applied_index == 7
+    assert forwarded.outcomes == [7]
+    assert len(world.observer.installs) == 1
+
+
+def test_a_failed_install_is_a_failed_disk() -> None:
+    cluster = cluster_led_by(1)
+    world = lagging(cluster)
+    error = StorageError("no space left")
+    world.observer.installs[0][2](error)
+    assert world.observer.failures == [error]

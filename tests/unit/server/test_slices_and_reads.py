@@ -96,6 +96,32 @@ def test_a_cancelled_call_lets_go_of_its_work() -> None:
     assert log == ["closed"]
 
 
+def test_an_interruption_ends_what_is_under_way_and_nothing_later() -> None:
+    async def play() -> None:
+        log: list[str] = []
+        call = Call()
+        runner: SliceRunner
+        tasks: list[asyncio.Task[None]] = []
+
+        def spawn(coroutine: Any) -> asyncio.Task[None]:
+            tasks.append(asyncio.get_running_loop().create_task(coroutine))
+            return tasks[-1]
+
+        runner = SliceRunner(spawn)
+        runner.run(cast("Any", call), steps(1 << 60, log))
+        waiting = asyncio.get_running_loop().create_task(runner.wait(steps(1 << 60, log)))
+        await asyncio.sleep(0)
+        runner.interrupt()
+        with pytest.raises(Timeout):
+            await waiting
+        await tasks[0]
+        assert isinstance(call.error, Timeout)
+        assert log == ["closed", "closed"]
+        assert await runner.wait(steps(3, log)) == [b"done"]
+
+    asyncio.run(play())
+
+
 class Quorum:
     """A raft that is asked for read indexes and answers when the test says so."""
 

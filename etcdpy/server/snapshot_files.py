@@ -1,0 +1,143 @@
+"""Files on the way between members: written and read by threads, made and taken in by the loop in slices."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+from etcdpy import limits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from pathlib import Path
+    from typing import Any
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Threads that wait for the disk. They compute nothing: that would only take the interpreter from the loop."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(limits.SNAPSHOT_THREADS, thread_name_prefix="etcdpy-snapshot")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. A waiter that is cancelled leaves it running."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Run `work`, which raises nothing, and do not wait for it."""
+        self._pool.submit(work)
+
+    def close(self) -> None:
+        """Wait for what was begun and for what is to be removed."""
+        self._pool.shutdown()
+
+
+async def run_paced(steps: Generator[Any, None, T], between: Callable[[], Awaitable[None]]) -> T:
+    """What `steps` returns. Its slices take half of the loop's time at the most, and none of it for long."""
+    try:
+        while True:
+            began = perf_counter()
+            while perf_counter() - began < limits.SNAPSHOT_SLICE_SECONDS:
+                try:
+                    next(steps)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]
+            await between()
+            await asyncio.sleep(limits.SNAPSHOT_PAUSE_SECONDS)
+    finally:
+        steps.close()
+
+
+def check_room(path: Path, size_bytes: int) -> None:
+    """Whether the disk takes that much and leaves what the log and the state need. Raises OSError."""
+    found = os.statvfs(path)
+    if found.f_bavail * found.f_frsize < size_bytes + limits.SNAPSHOT_DISK_RESERVE_BYTES:
+        raise OSError(errno.ENOSPC, "No space left for a snapshot beside what the member itself needs", str(path))
+
+
+class TemporaryFile:
+    """A new file that grows: what it is given waits in memory until a thread writes it.
+
+    The loop's half looks like an open file to who fills it; the thread's half is what `take` returns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._position = 0
+        self._waiting: list[tuple[int, bytes]] = []
+        self._waiting_bytes = 0
+        # Private: it holds everything that clients stored.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._synced_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        """Take `data`, to be written here."""
+        self._waiting.append((self._position, data))
+        self._waiting_bytes += len(data)
+        self._position += len(data)
+        self.size_bytes = max(self.size_bytes, self._position)
+        return len(data)
+
+    def seek(self, position: int) -> int:
+        """Go on at `position`."""
+        self._position = position
+        return position
+
+    def flush(self) -> None:
+        """Nothing to do: see `take`."""
+
+    @property
+    def should_write(self) -> bool:
+        """Whether so much waits that it is worth a trip to the disk."""
+        return self._waiting_bytes >= limits.SNAPSHOT_WRITE_BYTES
+
+    def take(self) -> Callable[[], None]:
+        """A call that writes what waits; for one thread at a time. Raises OSError."""
+        waiting, self._waiting = self._waiting, []
+        self._waiting_bytes = 0
+
+        def write() -> None:
+            check_room(self.path.parent, 0)
+            for position, data in waiting:
+                _write_all(self._descriptor, data, position)
+                self._synced_bytes += len(data)
+            if self._synced_bytes >= limits.SNAPSHOT_WRITE_BACK_BYTES:
+                # Not for safety: a gigabyte of dirty pages would make the log's next sync wait for all of them.
+                os.fdatasync(self._descriptor)
+                self._synced_bytes = 0
+
+        return write
+
+    def read(self, position: int) -> bytes:
+        """A piece of what was written; empty at the end. Raises OSError."""
+        return os.pread(self._descriptor, limits.SNAPSHOT_READ_BYTES, position)
+
+    async def pieces(self, workers: Workers) -> AsyncIterator[bytes]:
+        """All of it."""
+        position = 0
+        while piece := await workers.run(partial(self.read, position)):
+            position += len(piece)
+            yield piece
+
+    def remove(self) -> None:
+        """It is not needed any more. Again is no error."""
+        self.path.unlink(missing_ok=True)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _write_all(descriptor: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, position)
+        view = view[written:]
+        position += written

@@ -1,0 +1,225 @@
+"""Sends the whole state to members whose next entry is not in the log any more.
+
+    MsgSnap -> frozen view -> a file in etcd's format, made in slices -> the network -> removed
+
+Members that ask while a file is there, or being made, share it. The log keeps every entry after its index as long as
+that, and a while longer, so that none of them needs a second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+from etcdpy import limits
+from etcdpy.histogram import SNAPSHOT_SECONDS, Histogram
+from etcdpy.interchange.export import export_steps
+from etcdpy.interchange.member_tree import member_tree
+from etcdpy.proto import raft_pb2
+from etcdpy.server import logs
+from etcdpy.server.snapshot_files import TemporaryFile, Workers, check_room, run_paced
+from etcdpy.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from typing import Any
+
+    from etcdpy.peer.posting import SnapshotBody
+    from etcdpy.raft.message import Message
+    from etcdpy.storage.engine import Engine
+    from etcdpy.storage.frozen_view import FrozenView
+
+    Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+log = logs.get("etcdserver")
+
+
+class Cancelled(Exception):
+    """The state is about to be replaced: what is made of it would be of no use."""
+
+
+class Carrier(Protocol):
+    """Who takes a snapshot to its member, and hears of the ones that never left."""
+
+    def send_snapshot(self, message: Message, body: SnapshotBody) -> None:
+        """Carry it; closes `body`."""
+        ...
+
+    def snapshot_sent(self, member: int, ok: bool) -> None:
+        """It reached the member, or did not."""
+        ...
+
+    def leads(self, term: int) -> bool:
+        """Whether this member still leads in `term`: otherwise nobody wants its snapshots."""
+        ...
+
+
+class SharedFile:
+    """The state as of one index in a file, for as long as somebody is being sent it."""
+
+    def __init__(self, engine: Engine, workers: Workers) -> None:
+        self._engine = engine
+        self._workers = workers
+        self._view: FrozenView | None = engine.frozen_view()
+        self.index = self._view.applied_index
+        self.conf_state = self._view.conf_state
+        metadata = raft_pb2.SnapshotMetadata(
+            conf_state=self.conf_state.to_proto(), index=self.index, term=self._view.applied_term
+        )
+        self.snapshot = raft_pb2.Snapshot(data=member_tree(self._view), metadata=metadata)
+        """What travels in the message beside the file."""
+        self._hold = engine.hold_log(self.index)
+        self._file: TemporaryFile | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when it is made; or the reason why it could not be."""
+        self.users = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file, once it is ready."""
+        assert self._file is not None
+        return self._file.size_bytes
+
+    def serves(self, member: int) -> bool:
+        """Whether a member can go on from it: it knows the member, and not too many entries follow it."""
+        known = (*self.conf_state.voters, *self.conf_state.learners, *self.conf_state.voters_outgoing)
+        close = self._engine.applied_index - self.index <= self._engine.catchup_entries
+        return member in known and (close or not self.ready.done())
+
+    async def make(self) -> None:
+        """Write the file; tells `ready`."""
+        try:
+            await self._write()
+        except (OSError, StorageError, Cancelled) as error:
+            self.ready.set_exception(error)
+        else:
+            self.ready.set_result(None)
+        finally:
+            self.let_go_of_state()
+
+    async def _write(self) -> None:
+        began = perf_counter()
+        path = self._engine.temporary_path("snapshot")
+        check_room(path.parent, self._engine.state_bytes)
+        file = self._file = TemporaryFile(path)
+
+        async def write() -> None:
+            if file.should_write:
+                await self._workers.run(file.take())
+            if self._view is None:
+                raise Cancelled
+
+        if self._view is None:
+            raise Cancelled
+        await run_paced(export_steps(self._view, cast("BinaryIO", file)), write)
+        await self._workers.run(file.take())
+        took = perf_counter() - began
+        log.info("made a database snapshot", **{"snapshot-index": self.index, "bytes": file.size_bytes, "took": took})
+
+    def let_go_of_state(self) -> None:
+        """Close the view; a file that is not ready will not be."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The file's content."""
+        assert self._file is not None
+        return self._file.pieces(self._workers)
+
+    def end(self) -> None:
+        """Nobody is sent it any more."""
+        self.let_go_of_state()
+        asyncio.get_running_loop().call_later(limits.SNAPSHOT_LOG_HELD_SECONDS, self._hold.release)
+        if self._file is not None:
+            self._workers.start(self._file.remove)
+
+
+class SharedBody:
+    """One member's use of a shared file; the peer room's SnapshotBody."""
+
+    def __init__(self, shared: SharedFile, on_close: Callable[[], None]) -> None:
+        self._shared = shared
+        self._on_close: Callable[[], None] | None = on_close
+
+    @property
+    def size_bytes(self) -> int:
+        """See SnapshotBody."""
+        return self._shared.size_bytes
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """See SnapshotBody."""
+        return self._shared.pieces()
+
+    def close(self) -> None:
+        """See SnapshotBody. Again is no error."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+
+class SnapshotSender:
+    """One for each member that may lead. `spawn` runs its tasks."""
+
+    def __init__(self, engine: Engine, carrier: Carrier, workers: Workers, spawn: Spawn) -> None:
+        self._engine = engine
+        self._carrier = carrier
+        self._workers = workers
+        self._spawn = spawn
+        self._files: list[SharedFile] = []
+        self._targets: set[int] = set()
+        self.make_seconds = Histogram(SNAPSHOT_SECONDS)
+        """etcd_disk_backend_snapshot_duration_seconds."""
+
+    def send(self, message: Message) -> None:
+        """Send the state with a MsgSnap; how that went is reported to raft, by us or by the network."""
+        if message.to in self._targets:
+            return  # raft hears of the one that is on its way
+        self._targets.add(message.to)
+        self._spawn(self._send(message))
+
+    async def _send(self, message: Message) -> None:
+        shared = self._shared_for(message.to)
+        shared.users += 1
+        began = perf_counter()
+        try:
+            await asyncio.shield(shared.ready)
+            if not self._carrier.leads(message.term):
+                raise Cancelled
+        except (OSError, StorageError, Cancelled) as error:
+            fields = {"snapshot-index": shared.index, "remote-peer-id": f"{message.to:x}"}
+            log.warn("failed to send database snapshot", **fields, error=str(error) or "not leader any more")
+            self._done(shared, message.to)
+            self._carrier.snapshot_sent(message.to, False)
+            return
+        self.make_seconds.observe(perf_counter() - began)
+        message.snapshot = shared.snapshot
+        self._carrier.send_snapshot(message, SharedBody(shared, lambda: self._done(shared, message.to)))
+
+    def _shared_for(self, member: int) -> SharedFile:
+        for shared in self._files:
+            if shared.serves(member):
+                return shared
+        shared = SharedFile(self._engine, self._workers)
+        self._files.append(shared)
+        self._spawn(shared.make())
+        return shared
+
+    def _done(self, shared: SharedFile, member: int) -> None:
+        self._targets.discard(member)
+        shared.users -= 1
+        if not shared.users and shared in self._files:
+            self._files.remove(shared)
+            shared.end()
+
+    def let_go_of_state(self) -> None:
+        """The state is about to be replaced by another member's: give up what is being made of it."""
+        for shared in self._files:
+            shared.let_go_of_state()
+
+    def close(self) -> None:
+        """The member ends: files go, entries need not be kept."""
+        for shared in self._files:
+            shared.end()
+        self._files.clear()
