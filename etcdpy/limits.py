@@ -298,8 +298,9 @@ PEER_REQUEST_BYTES_MAX: Final = 64 * 1024
 PEER_CONNECTIONS_IDLE_MAX: Final = 8
 """Connections to one member that are kept for the next request: the pipeline's four, a probe, and some questions."""
 
-PEER_CONNECTION_IDLE_SECONDS: Final = 3.0
-"""How long they are kept. etcd closes a quiet connection after 5 s."""
+PEER_CONNECTION_IDLE_SECONDS: Final = 4.5
+"""How long they are kept: from one probe to the next, so that a probe measures no TLS handshake. etcd closes a quiet
+connection after 5 s."""
 
 PEER_SNAPSHOT_ANSWER_SECONDS: Final = 3600.0
 """How long the whole sending of a snapshot may take. A host that vanished is noticed earlier, by TCP."""

@@ -7,7 +7,7 @@ measurement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -224,6 +224,8 @@ class Sources:
     auth: Callable[[], AuthStats] | None = None
     process: Callable[[], ProcessStats] | None = None
     methods: Callable[[], Methods] | None = None
+    network: Callable[[], Iterable[Metric]] | None = None
+    """The families of the network between members (`network_metrics.py`)."""
     handling: Callable[[], Handling] | None = None
     """Durations of calls by (service, method); only with --metrics=extensive."""
 
@@ -266,6 +268,8 @@ class EtcdCollector(Collector):
         if self._sources.methods is not None:
             handling = self._sources.handling() if self._sources.handling is not None else None
             yield from _grpc_families(self._sources.methods(), handling)
+        if self._sources.network is not None:
+            yield from self._sources.network()
 
 
 def _family(spec: Spec, value: Any) -> Metric:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from etcdpy.transport.exchange import HttpRequest, HttpResponse
     from etcdpy.transport.listener import Listener
     from etcdpy.transport.server import Server
+    from etcdpy.transport.tls import LoadedCertificate
 
 logger = logging.getLogger("etcdpy.peer")
 
@@ -154,6 +155,10 @@ class PeerNetwork:
     def metrics(self) -> PeerMetrics:
         """What was counted."""
         return self._roads.metrics
+
+    def certificates(self) -> list[LoadedCertificate]:
+        """Every certificate that is shown to members or trusted, for the expiry gauge."""
+        return self._tls.certificates() if self._tls is not None else []
 
     @property
     def connections(self) -> Connections:

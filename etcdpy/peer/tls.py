@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from etcdpy.transport.tls import ServerTls
+from etcdpy.transport.tls import LoadedCertificate, ServerTls, loaded
 from etcdpy.transport.tls_client import ClientTls, ClientTlsConfig
 from etcdpy.transport.tls_options import ServerTlsConfig
 
@@ -58,7 +58,7 @@ class PeerTls:
                 verify_address=not config.skip_client_san_verification,
             )
         )
-        separate = bool(config.client_cert_file or config.client_key_file)
+        self._separate = separate = bool(config.client_cert_file or config.client_key_file)
         self.client = ClientTls(
             ClientTlsConfig(
                 cert_file=config.client_cert_file if separate else config.cert_file,
@@ -73,3 +73,10 @@ class PeerTls:
                 max_version=config.max_version,
             )
         )
+
+    def certificates(self) -> list[LoadedCertificate]:
+        """Every certificate in use, for the expiry gauge."""
+        found = self.server.certificates()
+        if self._separate:
+            found += [loaded(self.config.client_cert_file, "client", each) for each in self.client.certificates()]
+        return found

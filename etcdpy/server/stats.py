@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from etcdpy import VERSION
 from etcdpy.api.exposition import BucketCounts
 from etcdpy.api.metrics import Sources
+from etcdpy.api.network_metrics import network_families
 from etcdpy.api.stats import DiskStats, LeaseStats, ProcessStats, ServerStats, StoreStats, WatchStats
 from etcdpy.lease.lessor import TTL_BUCKETS_SECONDS
 from etcdpy.proto import rpc_pb2
@@ -89,6 +90,7 @@ class MemberStats:
             health=health.stats,
             process=self.process,
             methods=lambda: self._server.methods,
+            network=lambda: network_families(self._replica.peers.network.metrics, self._replica.own_id),
         )
 
     def server(self) -> ServerStats:
@@ -185,6 +187,7 @@ class MemberStats:
     def process(self) -> ProcessStats:
         """The process and its loop."""
         certificates = self._tls.certificates() if self._tls is not None else []
+        certificates += self._replica.peers.network.certificates()
         return ProcessStats(
             descriptor_limit=process.descriptor_limit(),
             descriptors_used=process.descriptors_used(),

@@ -116,7 +116,8 @@ class Http1Protocol(asyncio.Protocol):
         if self._streaming:
             self._task.cancel()
             return False
-        return True
+        # TLS has no half-closed connection to keep.
+        return not self._peer.secure
 
     def _open_transport(self) -> asyncio.Transport:
         assert self._transport is not None

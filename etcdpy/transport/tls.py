@@ -241,11 +241,11 @@ class ServerTls:
         if self._refresh():
             self._context = self._build()
         pair = self._pair.value.certificates
-        rows = [_loaded(self.config.cert_file, "server", pair[0])]
-        rows += [_loaded(self.config.cert_file, "server-chain", certificate) for certificate in pair[1:]]
+        rows = [loaded(self.config.cert_file, "server", pair[0])]
+        rows += [loaded(self.config.cert_file, "server-chain", certificate) for certificate in pair[1:]]
         if self._authorities is not None:
             path = self.config.trusted_ca_file
-            rows += [_loaded(path, "trusted-ca", certificate) for certificate in self._authorities.value]
+            rows += [loaded(path, "trusted-ca", certificate) for certificate in self._authorities.value]
         return rows
 
     # --- inside ---
@@ -344,14 +344,15 @@ def _names(certificate: x509.Certificate) -> dict[str, object]:
     }
 
 
-def _loaded(path: str, role: str, certificate: x509.Certificate) -> LoadedCertificate:
+def loaded(path: str, role: str, certificate: x509.Certificate) -> LoadedCertificate:
+    """A certificate of a file as the gauge shows it."""
     subject = certificate.subject.rfc4514_string()
     return LoadedCertificate(path, role, subject, certificate.not_valid_after_utc.timestamp())
 
 
 def certificate_expiry(path: str, role: str) -> list[LoadedCertificate]:
     """The certificates of any other PEM file, such as --client-cert-file, for the gauge. Raises TlsConfigError."""
-    return [_loaded(path, role, certificate) for certificate in parse_certificates(path, read_bounded(path))]
+    return [loaded(path, role, certificate) for certificate in parse_certificates(path, read_bounded(path))]
 
 
 def client_context(

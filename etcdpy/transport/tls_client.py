@@ -79,6 +79,10 @@ class ClientTls:
             self._context = self._build()
         return self._context
 
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """What we show, leaf first, as at the last dial."""
+        return self._pair.value.certificates if self._pair is not None else ()
+
     def check_server(self, ssl_object: ssl.SSLObject | ssl.SSLSocket) -> None:
         """After the handshake: the names that the server's certificate may have. Raises PermissionError."""
         config = self.config

@@ -273,3 +273,13 @@ def test_the_name_of_a_discovered_domain_is_expected(world: World) -> None:
     domain = world.authority.issue("peer", "domain", dns=("example.com", "localhost"), ip=("127.0.0.1",))
     check(world, world.tls(domain), world.tls(server_name="example.com"), "")
     check(world, world.tls(), world.tls(server_name="example.com"), "", "certificate verify failed")
+
+
+def test_every_certificate_in_use_is_told(world: World) -> None:
+    dialing = world.authority.issue("client", "client-only")
+    tls = world.tls(client_cert_file=dialing.cert, client_key_file=dialing.key)
+    assert [(each.file, each.role) for each in tls.certificates()] == [
+        (world.leaf.cert, "server"),
+        (world.authority.path, "trusted-ca"),
+        (dialing.cert, "client"),
+    ]
