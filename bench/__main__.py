@@ -61,15 +61,18 @@ def measure(workloads: list[Workload], sides: list[Kind], rounds: int, *, quick:
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="bench-pki-") as directory:
         tls = make_certificates(Path(directory) / "pki")
-        for number in range(rounds):
+        for number in range(max(rounds, *(workload.rounds or 0 for workload in workloads))):
             for workload in workloads:
+                if number >= (rounds if quick else workload.rounds or rounds):
+                    continue
                 order = list(zip(names, sides, strict=True))
                 for name, kind in order if number % 2 == 0 else reversed(order):
                     total = workload.quick_total if quick else workload.total
                     result = run_once(workload, name, kind, total, tls, data_root)
                     results.append(result)
                     print(
-                        f"round {number + 1}/{rounds}  {workload.name:<10} {name:<10} {result.rate:>10,.0f}/s  "
+                        f"round {number + 1}/{rounds}  {workload.name:<10} {name:<10} "
+                        f"{report.rate_text(result.rate):>10}/s  "
                         f"p99 {result.p99_ms:8.2f} ms  {result.server_us:7.1f} us of server CPU",
                         file=sys.stderr,
                         flush=True,

@@ -10,12 +10,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.support.members import Member
+    from tests.support.members import Member, TlsFiles
 
 RUN_SECONDS_MAX: Final = 180
 """No single load run takes longer; the watchdog ends what does."""
@@ -42,15 +42,35 @@ class Load:
         return self.requests / self.seconds
 
 
-def run_benchmark(binary: Path, member: Member, arguments: Sequence[str], total: int) -> Load:
-    """etcd's benchmark tool against one member. Raises LoadError when a request failed."""
-    command = [str(binary), f"--endpoints={member.client_url}", "--precise", *arguments, f"--total={total}"]
-    if member.tls:
+class Target(Protocol):
+    """What the benchmark tool loads: a member, or all members of a cluster."""
+
+    @property
+    def client_url(self) -> str:
+        """The URL, or several with commas between; the tool's connections go to them in turn."""
+        ...
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """What its clients show and trust."""
+        ...
+
+
+def benchmark_command(binary: Path, target: Target, arguments: Sequence[str], total: int) -> list[str]:
+    """How etcd's benchmark tool is called."""
+    command = [str(binary), f"--endpoints={target.client_url}", "--precise", *arguments, f"--total={total}"]
+    if target.tls:
         command += [
-            f"--cacert={member.tls.ca}",
-            f"--cert={member.tls.client_cert}",
-            f"--key={member.tls.client_key}",
+            f"--cacert={target.tls.ca}",
+            f"--cert={target.tls.client_cert}",
+            f"--key={target.tls.client_key}",
         ]
+    return command
+
+
+def run_benchmark(binary: Path, target: Target, arguments: Sequence[str], total: int) -> Load:
+    """etcd's benchmark tool against a target. Raises LoadError when a request failed."""
+    command = benchmark_command(binary, target, arguments, total)
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False)
     text = done.stdout
     if done.returncode != 0 or "Error distribution" in text:

@@ -64,6 +64,11 @@ class Comparison:
         return goals
 
 
+def rate_text(rate: float) -> str:
+    """Whole numbers, and for what takes its time two digits after the point."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"
+
+
 def compare(workloads: list[Workload], results: list[Result], sides: tuple[str, str]) -> list[Comparison]:
     """One comparison for each workload that ran on both sides."""
     comparisons = []
@@ -93,8 +98,8 @@ def print_table(comparisons: list[Comparison], checks: list[SyncCheck], rounds: 
             table.add_row(
                 f"{workload.name}: {workload.what}" if not last else "",
                 summary.side,
-                f"{summary.median('rate'):,.0f}",
-                f"({low:,.0f} to {high:,.0f})",
+                rate_text(summary.median("rate")),
+                f"({rate_text(low)} to {rate_text(high)})",
                 f"{summary.median('p50_ms'):.2f}",
                 f"{summary.median('p99_ms'):.2f}",
                 f"{summary.median('server_us'):,.1f}",
@@ -178,7 +183,11 @@ def draw_chart(path: Path, comparisons: list[Comparison]) -> None:
             axes.barh(row + offset, relative, height, color=colour, label=summary.side if row == 0 else None)
             axes.plot([low, high], [row + offset] * 2, color="black", linewidth=1)
             axes.text(
-                max(relative, high) + 0.03, row + offset, f"{summary.median('rate'):,.0f}/s", va="center", fontsize=8
+                max(relative, high) + 0.03,
+                row + offset,
+                f"{rate_text(summary.median('rate'))}/s",
+                va="center",
+                fontsize=8,
             )
         goal = comparison.first.workload.ratio_min
         axes.plot([goal, goal], [row - height, row + height], color="#c0392b", linestyle=":", linewidth=1.5)
@@ -190,7 +199,7 @@ def draw_chart(path: Path, comparisons: list[Comparison]) -> None:
     axes.set_xlabel("rate, etcd = 1 (line: range of the rounds; dotted: goal)")
     axes.margins(x=0.12)
     axes.legend(loc="lower right", fontsize=8)
-    axes.set_title("etcdpy beside etcd, one member, same machine, same run")
+    axes.set_title("etcdpy beside etcd, same machine, same run")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

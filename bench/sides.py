@@ -1,19 +1,23 @@
-"""One run of one workload on one fresh server, and what the server spent on it."""
+"""One run of one workload on one fresh server or cluster, and what the servers spent on it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.load import Load, LoadError
 from tests.support.client import Client
+from tests.support.cluster import Cluster, ClusterTls
 from tests.support.members import Kind, Member, TlsFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from bench.workloads import Workload
 
 SERVER_FLAGS = ("--quota-backend-bytes=8589934592", "--log-level=error")
@@ -33,7 +37,7 @@ class Result:
     p50_ms: float
     p99_ms: float
     server_us: float
-    """User and system CPU time of the server process, all threads, microseconds a request."""
+    """User and system CPU time of all server processes, all threads, microseconds a request."""
     rss_mb: float
     revisions: int
 
@@ -41,8 +45,8 @@ class Result:
         return asdict(self)
 
 
-def make_certificates(directory: Path) -> TlsFiles:
-    """A CA, a server's and a client's certificate, by the project's own pki."""
+def make_certificates(directory: Path) -> ClusterTls:
+    """A CA, and certificates of servers, peers and clients, by the project's own pki."""
     directory.mkdir(parents=True)
 
     def pki(*arguments: str) -> None:
@@ -52,33 +56,50 @@ def make_certificates(directory: Path) -> TlsFiles:
             raise BenchError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
     pki("init", "--dir", str(directory))
-    pki("issue", "--dir", str(directory), "--profile", "server", "server", "--ip", "127.0.0.1", "--dns", "localhost")
-    pki("issue", "--dir", str(directory), "--profile", "client", "client")
-    return TlsFiles(
+    for profile in ("server", "peer", "client"):
+        names = [] if profile == "client" else ["--ip", "127.0.0.1", "--dns", "localhost"]
+        pki("issue", "--dir", str(directory), "--profile", profile, profile, *names)
+    clients = TlsFiles(
         directory / "ca.pem",
         directory / "server.pem",
         directory / "server-key.pem",
         directory / "client.pem",
         directory / "client-key.pem",
     )
+    return ClusterTls(clients, directory / "peer.pem", directory / "peer-key.pem")
 
 
-def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: TlsFiles, data_root: Path) -> Result:
-    """Start a fresh server, prepare it, load it, read what it spent, end it. Raises LoadError, BenchError."""
+@contextmanager
+def started(
+    workload: Workload, kind: Kind, directory: Path, tls: ClusterTls
+) -> Iterator[tuple[Member | Cluster, Sequence[Member]]]:
+    """What the workload is sent to, fresh, and the members that make it up; ended afterwards."""
+    if workload.members == 1:
+        with Member(kind, directory, tls=tls.clients if workload.tls else None, flags=SERVER_FLAGS) as member:
+            yield member, [member]
+    else:
+        kinds = [kind] * workload.members
+        with Cluster(kinds, directory, tls=tls if workload.tls else None, flags=SERVER_FLAGS) as cluster:
+            yield cluster, list(cluster.members)
+
+
+def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: ClusterTls, data_root: Path) -> Result:
+    """Start fresh servers, prepare them, load them, read what they spent, end them. Raises LoadError, BenchError."""
     with (
         tempfile.TemporaryDirectory(dir=data_root, prefix=f"bench-{side}-") as name,
-        Member(kind, Path(name), tls=tls if workload.tls else None, flags=SERVER_FLAGS) as member,
+        started(workload, kind, Path(name), tls) as (target, members),
     ):
-        with Client.of(member) as client:
+        with Client.of(members[0]) as client:
             if workload.prepare is not None:
                 workload.prepare(client)
             before = client.revision()
-        cpu = member.cpu_seconds()
-        load = workload.send(member, total)
-        spent = member.cpu_seconds() - cpu
-        with Client.of(member) as client:
+        cpu = {member.name: member.cpu_seconds() for member in members}
+        load = workload.send(target, total)
+        running = [member for member in members if member.running]
+        spent = sum(member.cpu_seconds() - cpu[member.name] for member in running)
+        with Client.of(running[0]) as client:
             gained = client.revision() - before
-        if gained != load.requests * workload.revisions:
+        if workload.revisions is not None and gained != load.requests * workload.revisions:
             raise BenchError(
                 f"{workload.name} on {side}: {load.requests} requests made {gained} revisions, "
                 f"not {load.requests * workload.revisions}; some were not done"
@@ -87,7 +108,7 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: TlsFile
             raise BenchError(
                 f"{workload.name} on {side}: only {load.data_bytes} bytes came back; some answers are errors"
             )
-        return _result(workload, side, load, spent, member.rss_bytes(), gained)
+        return _result(workload, side, load, spent, sum(member.rss_bytes() for member in running), gained)
 
 
 def _result(workload: Workload, side: str, load: Load, spent: float, rss_bytes: int, gained: int) -> Result:

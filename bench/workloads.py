@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from bench import spread
-from bench.load import Load, run_benchmark, run_h2load
+from bench import failover, spread
+from bench.load import Load, Target, run_benchmark, run_h2load
 from etcdpy.proto import rpc_pb2
 from tests.support.reference import build_reference
 
@@ -31,13 +31,17 @@ class Workload:
     what: str
     total: int
     quick_total: int
-    send: Callable[[Member, int], Load]
+    send: Callable[[Any, int], Load]
+    """Takes a Member, or with several members a Cluster, and the number of requests."""
     ratio_min: float
     """What etcdpy's rate is to be, at least, times etcd's."""
-    revisions: int = 1
-    """Revisions that one request makes: shows that the requests did what they should."""
+    revisions: int | None = 1
+    """Revisions that one request makes: shows that the requests did what they should. None: cannot be said."""
     answer_bytes_min: int = 0
     """What every answer carries at least: tells a value from a gRPC error, which h2load takes for a success."""
+    members: int = 1
+    rounds: int | None = None
+    """Where the usual number is too small for a median."""
     tls: bool = False
     prepare: Callable[[Client], None] | None = None
     p99_no_worse: bool = False
@@ -52,12 +56,12 @@ def _put_arguments(*load: str) -> list[str]:
     ]
 
 
-def _put_one_client(member: Member, total: int) -> Load:
-    return run_benchmark(build_reference("benchmark"), member, _put_arguments("--conns=1", "--clients=1"), total)
+def _put_one_client(target: Target, total: int) -> Load:
+    return run_benchmark(build_reference("benchmark"), target, _put_arguments("--conns=1", "--clients=1"), total)
 
 
-def _put_many_clients(member: Member, total: int) -> Load:
-    return run_benchmark(build_reference("benchmark"), member, _put_arguments(*_CONNECTIONS_CLIENTS), total)
+def _put_many_clients(target: Target, total: int) -> Load:
+    return run_benchmark(build_reference("benchmark"), target, _put_arguments(*_CONNECTIONS_CLIENTS), total)
 
 
 def _put_h2load(member: Member, total: int) -> Load:
@@ -87,10 +91,10 @@ def _range_spread(*, serializable: bool) -> Callable[[Member, int], Load]:
     return send
 
 
-def _range_one_key(consistency: str) -> Callable[[Member, int], Load]:
-    def send(member: Member, total: int) -> Load:
+def _range_one_key(consistency: str) -> Callable[[Target, int], Load]:
+    def send(target: Target, total: int) -> Load:
         arguments = [*_CONNECTIONS_CLIENTS, "range", spread.key(0).decode(), f"--consistency={consistency}"]
-        return run_benchmark(build_reference("benchmark"), member, arguments, total)
+        return run_benchmark(build_reference("benchmark"), target, arguments, total)
 
     return send
 
@@ -158,5 +162,39 @@ WORKLOADS: Final = [
     ),
     Workload(
         "W4", "list of 10,000 keys of 1 KB, one shot, 1 client", 60, 15, _list, 1.5, revisions=0, prepare=_store_list
+    ),
+    Workload("W11-put", "put, 3 members, 1,000 clients over all", 60_000, 15_000, _put_many_clients, 2.5, members=3),
+    Workload(
+        "W11-tls",
+        "the same, mutual TLS between members and with clients",
+        40_000,
+        10_000,
+        _put_many_clients,
+        3.0,
+        members=3,
+        tls=True,
+    ),
+    Workload("W11-put1", "put, 3 members, 1 client of the leader", 4_000, 1_000, _put_one_client, 1.0, members=3),
+    Workload(
+        "W11-range",
+        "range of always the same key, linearizable, 3 members, 1,000 clients over all",
+        100_000,
+        20_000,
+        _range_one_key("l"),
+        1.5,
+        revisions=0,
+        members=3,
+        prepare=_store_spread_keys,
+    ),
+    Workload(
+        "W11-kill",
+        "kill -9 of the leader of 3 members, until the first acknowledged put",
+        1,
+        1,
+        failover.kill_leader,
+        1.0,
+        revisions=None,
+        members=3,
+        rounds=20,
     ),
 ]

@@ -500,6 +500,13 @@ class DeadlineExceeded(EtcdError):
     message = "etcdserver: context deadline exceeded"
 
 
+class NeverProposed(EtcdError):
+    """Quirk kept: what no leader took before the request timeout ends with the bare text of Go's context."""
+
+    code = Code.DEADLINE_EXCEEDED
+    message = "context deadline exceeded"
+
+
 class LeaderTransferTimeout(EtcdError):
     """Quirk kept: travels as Unknown, since etcd's server has no code for it."""
 

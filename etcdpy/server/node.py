@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from etcdpy import limits
 from etcdpy.errors import (
+    NeverProposed,
     RequestTooLarge,
     Timeout,
     TimeoutConnectionLost,
@@ -520,10 +521,11 @@ class Node:
 
     def _expire(self, now: float) -> None:
         """Give up what has waited longer than the request timeout; it may still be committed later."""
-        for batches in (self._in_flight, self._parked):
-            while batches and batches[0][0] <= now:
-                deadline, entries = batches.popleft()
-                self._refuse_entries(entries, lambda deadline=deadline: self._timeout(deadline))  # type: ignore[misc]
+        while self._parked and self._parked[0][0] <= now:
+            self._refuse_entries(self._parked.popleft()[1], NeverProposed)
+        while self._in_flight and self._in_flight[0][0] <= now:
+            deadline, entries = self._in_flight.popleft()
+            self._refuse_entries(entries, lambda deadline=deadline: self._timeout(deadline))  # type: ignore[misc]
         self.proposals_failed += self._forwarded.expire(now, self._timeout)
         if self._persisting is not None and now - self._persisting_since > self._request_timeout_seconds:
             self._give_up_waiting(Timeout)

@@ -15,6 +15,7 @@ import pytest
 from etcdpy.proto import rpc_pb2
 from tests.support.client import Client, prefix_end, refusal_of
 from tests.support.members import Member, NotReady
+from tests.support.small_disk import SmallDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,34 +24,9 @@ if TYPE_CHECKING:
     from tests.support.client import Refusal
 
 
-class SmallDisk:
-    """A tmpfs of its own, whose size and writability change while a member runs on it."""
-
-    def __init__(self, directory: Path, megabytes: int) -> None:
-        self.directory = directory
-        directory.mkdir()
-        self._mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs")
-
-    def _mount(self, *arguments: str) -> None:
-        subprocess.run(["mount", *arguments, str(self.directory)], check=True, capture_output=True)
-
-    def remount(self, options: str) -> None:
-        self._mount("-o", f"remount,{options}")
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", "-l", str(self.directory)], check=False, capture_output=True)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    try:
-        disk = SmallDisk(tmp_path / "disk", 24)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"mount is not allowed here: {error.stderr.decode().strip()}")
-    yield disk
-    disk.unmount()
+    yield from SmallDisk.mounted(tmp_path / "disk", 24)
 
 
 def fill(member: Member, value_bytes: int = 100_000, puts_max: int = 2000) -> tuple[dict[bytes, int], Refusal | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -21,7 +22,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.members import READY_SECONDS_MAX, Kind, Member, TlsFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Answer = TypeVar("Answer")
 
@@ -59,6 +60,10 @@ def kept_port() -> int:
     """A port for a member that ends and comes back."""
     with listener() as bound:
         return int(bound.getsockname()[1])
+
+
+class Gone(Exception):
+    """The member that is to be changed is none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class Cluster:
     ) -> None:
         """`proxied`: members reach each other through `self.faults`. Nothing is started yet."""
         self.directory = directory
-        self.tls = tls
+        self.cluster_tls = tls
         self.proxied = proxied
         self.flags = list(flags)
         self._names = (f"m{number}" for number in itertools.count(1))
@@ -170,7 +175,7 @@ class Cluster:
 
     def _member(self, kind: Kind) -> ClusterMember:
         return ClusterMember(
-            kind, self.directory, next(self._names), tls=self.tls, flags=self.flags, proxied=self.proxied
+            kind, self.directory, next(self._names), tls=self.cluster_tls, flags=self.flags, proxied=self.proxied
         )
 
     def _proxy(self, member: ClusterMember) -> None:
@@ -233,6 +238,17 @@ class Cluster:
 
     # --- whom to ask ---
 
+    @property
+    def tls(self) -> TlsFiles | None:
+        """What clients show and trust."""
+        return self.cluster_tls.clients if self.cluster_tls else None
+
+    @property
+    def client_url(self) -> str:
+        """The URLs of all members, with commas between; the leader's is the first."""
+        leader = self.leader()
+        return ",".join(member.client_url for member in (leader, *self.others(leader)))
+
     def client(self, member: ClusterMember) -> Client:
         """A connection to that member, kept until the end."""
         if member.name not in self._clients:
@@ -274,6 +290,13 @@ class Cluster:
             time.sleep(0.02)
         return found
 
+    def wait_leaderless(self, member: ClusterMember) -> None:
+        """Wait until a member knows of no leader."""
+        deadline = time.monotonic() + LEADER_SECONDS_MAX
+        while isinstance(status := self.status(member), Refusal) or status.leader:
+            assert time.monotonic() < deadline, f"{member.name} follows {status}"
+            time.sleep(0.02)
+
     def of_kind(self, kind: Kind) -> list[ClusterMember]:
         """The members of one kind."""
         return [member for member in self.members if member.kind == kind]
@@ -313,7 +336,8 @@ class Cluster:
     def remove(self, member: ClusterMember) -> None:
         """Take a member out of the cluster, and wait until its process has ended by itself."""
         request = rpc_pb2.MemberRemoveRequest(ID=member.id)
-        self._change(lambda client: client.cluster.MemberRemove(request, timeout=10))
+        with contextlib.suppress(Gone):  # it led, and ended before it answered
+            self._change(lambda client: client.cluster.MemberRemove(request, timeout=10))
         self.members.remove(member)
         if member.running:
             member.wait_ended()
@@ -326,6 +350,8 @@ class Cluster:
                 return call(self.client(self.leader()))
             except grpc.RpcError as error:
                 refused = refusal_of(error)
+                if refused.text == "etcdserver: member not found":
+                    raise Gone from error
                 assert time.monotonic() < deadline, refused
             time.sleep(0.05)
 
@@ -350,3 +376,30 @@ class Cluster:
         found = {member.name: self.hash_of(member, revision) for member in members or self.answering}
         assert len(set(found.values())) == 1, f"at revision {revision}: {found}"
         return revision
+
+
+class SharedCluster:
+    """A cluster that many tests use one after the other; one that fails takes it down, and the next has a new one."""
+
+    def __init__(self, kinds: Sequence[Kind], make_directory: Callable[[], Path], *, flags: Sequence[str] = ()) -> None:
+        self.kinds = list(kinds)
+        self._make_directory = make_directory
+        self._flags = flags
+        self._running: Cluster | None = None
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Cluster]:
+        """All members in good health. They should be so again afterwards."""
+        if self._running is None:
+            self._running = Cluster(self.kinds, self._make_directory(), proxied=True, flags=self._flags).__enter__()
+        try:
+            yield self._running
+        except BaseException as error:
+            self._running.__exit__(type(error), error)
+            self._running = None
+            raise
+
+    def close(self) -> None:
+        """End it."""
+        if self._running is not None:
+            self._running.close()

@@ -48,8 +48,9 @@ def process_of_connection(port: int, processes: Mapping[str, int]) -> str:
 
 def reset(end: asyncio.StreamWriter) -> None:
     """Let the other end see a reset."""
-    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    end.transport.abort()
+    if not end.transport.is_closing():
+        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.transport.abort()
 
 
 @dataclass
@@ -110,11 +111,13 @@ class Pipe:
             await self._link.flowing.wait()
             if self._link.bytes_per_second:
                 await asyncio.sleep(len(data) / self._link.bytes_per_second)
-            with contextlib.suppress(OSError):  # the receiver is gone, which the sender learns from the other pipe
+            if self._writer.transport.is_closing():
+                continue  # the receiver is gone, which the sender learns from the other pipe
+            with contextlib.suppress(OSError):
                 if data:
                     self._writer.write(data)
                     await self._writer.drain()
-                elif not self._writer.transport.is_closing():
+                else:
                     self._writer.write_eof()
 
 

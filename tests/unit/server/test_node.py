@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etcdpy import limits
-from etcdpy.errors import EtcdError, NoSpace, RequestTooLarge, Stopped, Timeout, TooManyRequests
+from etcdpy.errors import EtcdError, NeverProposed, NoSpace, RequestTooLarge, Stopped, Timeout, TooManyRequests
 from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Loop, Recorded, make_node
 
@@ -111,7 +111,7 @@ def test_without_a_leader_proposals_and_reads_wait_until_their_timeout() -> None
     assert world.node.proposals_pending == 1
     world.loop.now += 7.1
     world.node._expire(world.loop.now)
-    assert proposal.outcomes == [Timeout]
+    assert proposal.outcomes == [NeverProposed]
     assert [type(error) for error in reads] == [Timeout]
 
 
