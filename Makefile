@@ -58,8 +58,8 @@ proto: env  ## generate etcdpy/proto/*_pb2.py and .pyi from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
 	    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:. etcdpy/proto/*.proto
 
-bench: env  ## measure etcdpy and real etcd side by side
-	@$(BIN)/python -m bench
+bench: env  ## measure etcdpy and real etcd side by side (WORKLOADS="W1 W11": only some)
+	@$(BIN)/python -m bench $(addprefix --only ,$(WORKLOADS))
 
 reference: env  ## build real etcd's binaries, which tests and bench compare with (needs Go)
 	@$(BIN)/python -m tests.support.reference

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from etcdpy.proto import rpc_pb2
-from tests.support.client import Client, Refusal, outcome, refusal_of
+from tests.support.client import Client, Refusal, outcome, refusal_of, wait_until
 from tests.support.cluster import Cluster, ClusterMember, SharedCluster
 from tests.support.histories import Histories, changes, perform, replaced
 from tests.support.linear_kv import Get, Item, Put, Txn, check
@@ -187,7 +187,8 @@ def test_without_a_quorum_nothing_is_promised(shared: SharedCluster) -> None:
         late = client.kv.Put.future(put)
         read = client.kv.Range.future(rpc_pb2.RangeRequest(key=b"quorum"))
         no_leader = Refusal("Unavailable", "etcdserver: no leader")
-        assert outcome(client.kv.Put, put, metadata=[("hasleader", "true")]) == no_leader
+        with_leader = {"metadata": [("hasleader", "true")], "timeout": 0.5}
+        wait_until(lambda: outcome(client.kv.Put, put, **with_leader) == no_leader)
         assert client.range(b"quorum", serializable=True).kvs[0].value == b"there"
         assert '"health":"false"' in alone.http("GET", "/health").body.decode()
         timed_out = Refusal("Unavailable", "etcdserver: request timed out")
