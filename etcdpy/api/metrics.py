@@ -60,6 +60,13 @@ _SERVER: Final = (
     Spec("etcd_server_read_indexes_failed_total", "counter", "Confirmations of reads that failed.", "failed_reads"),
     Spec("etcd_server_learner_promote_successes", "counter", "Learners promoted.", "learner_promotions"),
     Spec(
+        "etcd_server_learner_promote_failures",
+        "counter",
+        "Learners that could not be promoted, by the reason.",
+        "learner_promotion_failures",
+        ("Reason",),
+    ),
+    Spec(
         "etcd_server_snapshot_apply_in_progress_total",
         "gauge",
         "1 while a snapshot from the leader is taken in.",

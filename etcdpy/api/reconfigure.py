@@ -96,6 +96,9 @@ class Reconfiguration:
         self._unix_seconds = unix_seconds
         self._tick_seconds = tick_seconds
         self._timeout_seconds = timeout_seconds
+        self.promotions = 0
+        self.promotion_failures: dict[tuple[str, ...], float] = {}
+        """By what kept this member, as leader, from promoting a learner."""
 
     # --- members ---
 
@@ -130,10 +133,19 @@ class Reconfiguration:
 
     async def promote_here(self, member: int) -> list[Member]:
         """Give a learner its vote if this member leads. Raises NotLeader, and what the rules say."""
-        rules.check_learner_ready(self._operations.progress(), self._operations.own_id, member)
-        if self._strict:
-            rules.check_promote(self._membership.members)
-        return await self._operations.propose_conf_change(changes.promotion(member))
+        try:
+            rules.check_learner_ready(self._operations.progress(), self._operations.own_id, member)
+            if self._strict:
+                rules.check_promote(self._membership.members)
+            members = await self._operations.propose_conf_change(changes.promotion(member))
+        except NotLeader:
+            raise
+        except EtcdError as error:
+            reason = (error.message,)
+            self.promotion_failures[reason] = self.promotion_failures.get(reason, 0) + 1
+            raise
+        self.promotions += 1
+        return members
 
     def _reach(self) -> rules.Reach:
         return rules.Reach(self._operations.own_id, self._clock(), self._operations.active_since)

@@ -39,6 +39,8 @@ class ServerStats:
     slow_reads: int = 0
     failed_reads: int = 0
     learner_promotions: int = 0
+    learner_promotion_failures: ByLabels = field(default_factory=dict)
+    """By (the error's text,)."""
     applying_snapshot: bool = False
     quota_bytes: int = 0
     apply_durations: BucketsByLabels = field(default_factory=dict)

@@ -307,6 +307,9 @@ class Node:
         messages = self._raw.take_messages()
         if messages:
             self._observer.send(messages)
+        read_states = self._raw.take_read_states()
+        if read_states:
+            self.reads.note(read_states, self._applier.applied_index)
 
     def _advance(self, ready: Ready) -> None:
         if ready.messages_after_persist:
