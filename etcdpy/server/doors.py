@@ -164,6 +164,7 @@ def transport_options(config: Config) -> TransportOptions:
         keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
         reuse_address=True,
         reuse_port=config.socket_reuse_port,
+        stream_stall_seconds=config.raft_write_timeout_seconds,
     )
 
 

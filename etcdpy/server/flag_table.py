@@ -26,7 +26,6 @@ GROUPS: Final = {
 }
 
 CLUSTER: Final = "not built yet"
-RAFT_WRITE: Final = "a peer that takes nothing is given up after --raft-read-timeout here"
 DISCOVERY: Final = "discovery is not built yet"
 AUTH: Final = "takes effect once users and roles are there"
 GATEWAY: Final = "takes effect once the JSON gateway is there"
@@ -116,7 +115,6 @@ _MEMBER: Final = (
         Kind.DURATION,
         "5s",
         "Write timeout of a peer connection, 5s or more.",
-        inert=RAFT_WRITE,
         in_file=False,
     ),
     Flag("feature-gates", Kind.GATES, "", "Switch features on or off: `A=true,B=false`. The gates are listed below."),

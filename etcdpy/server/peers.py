@@ -51,6 +51,8 @@ class Peers:
             local_urls=[str(url) for url in config.initial_advertise_peer_urls],
             spawn=spawn,
             read_seconds=config.raft_read_timeout_seconds,
+            # etcd's sum: a second in a queue, and an election.
+            dial_seconds=1 + config.election_timeout_ms / 1000,
             local_address=_local_address(config) if config.feature_gates.enabled("SetMemberLocalAddr") else "",
         )
         for member in self._membership.members:

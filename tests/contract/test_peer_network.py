@@ -226,6 +226,37 @@ def test_streams_come_back_after_a_restart(make_tls: Callable[[], PeerTls | None
     run(scenario())
 
 
+def test_a_stream_on_which_nothing_comes_is_dialed_again(caplog: pytest.LogCaptureFixture) -> None:
+    """As when the other host has vanished: not even its link heartbeats come."""
+
+    async def scenario() -> None:
+        async with Member(1, read_seconds=0.3) as one, Member(2, read_seconds=60) as two:
+            one.knows(two)
+            two.knows(one)
+            await two.wait_streams(one)
+            first = [writer._answer for writer in two.network._peers[1].writers.values()]
+            await two.behind.wait(
+                lambda: all(
+                    writer.working and writer._answer is not answer
+                    for writer, answer in zip(two.network._peers[1].writers.values(), first, strict=True)
+                )
+            )
+
+    run(scenario())
+    assert any("read: i/o timeout" in str(vars(record).get("fields")) for record in caplog.records)
+
+
+def test_link_heartbeats_keep_a_quiet_stream() -> None:
+    async def scenario() -> None:
+        async with pair(lambda: None, read_seconds=0.3) as (one, two):
+            first = [writer._answer for writer in two.network._peers[1].writers.values()]
+            await asyncio.sleep(1.0)
+            assert [writer._answer for writer in two.network._peers[1].writers.values()] == first
+            assert not one.behind.received
+
+    run(scenario())
+
+
 def test_a_member_is_tried_under_its_next_url() -> None:
     async def scenario() -> None:
         async with Member(1, dial_seconds=0.2) as one, Member(2) as two:

@@ -251,7 +251,6 @@ def test_retention(mode: str, text: str, seconds: float, revisions: int) -> None
 def test_flags_without_effect_say_so() -> None:
     argv = [
         "--max-wals=9",
-        "--raft-write-timeout=6s",
         "--name=a",
         "--pre-vote=false",
         "--feature-gates=PriorityRequest=true",
@@ -259,7 +258,6 @@ def test_flags_without_effect_say_so() -> None:
     lines = no_effect_notes(load(argv, {}))
     assert [line.partition(":")[0] for line in lines] == [
         "--max-wals",
-        "--raft-write-timeout",
         "--feature-gates=PriorityRequest=true",
     ]
     assert all(len(line.partition(": ")[2]) > 10 for line in lines)
