@@ -603,3 +603,32 @@ CONF_CHANGE_RETRY_SECONDS: Final = 0.01
 
 VERSION_CHECK_SECONDS: Final = 4.0
 """How often the leader compares the cluster's version with its members'. etcd's period."""
+
+RESOLVE_SECONDS: Final = 30.0
+"""How long a member without data waits for its URLs' names to resolve. etcd's span."""
+
+RESOLVE_RETRY_SECONDS: Final = 1.0
+"""How often it asks."""
+
+ALREADY_BOOTSTRAPPED_SECONDS: Final = 1.0
+"""How long a founding member waits for others to tell whether it was a member before. etcd's timeout; members that
+start at the same moment do not answer yet."""
+
+JOIN_MEMBERS_SECONDS: Final = 10.0
+"""How long a joining member waits for one URL to tell the members. etcd's timeout."""
+
+SRV_SECONDS: Final = 10.0
+"""How long one look-up of --discovery-srv may take, retries of the resolver included."""
+
+DISCOVERY_POLL_SECONDS: Final = 1.0
+"""How often a member that registered with a discovery service looks whether the others have."""
+
+DISCOVERY_BACKOFF_DOUBLINGS: Final = 8
+"""A discovery service that does not answer is asked after 2, 4, ... 256 s. etcd's steps."""
+
+FORCE_NEW_READ_BYTES: Final = 4 << 20
+"""How much of the log --force-new-cluster holds at once while it looks for changes of members."""
+
+DOWNGRADE_QUESTION_SECONDS: Final = 1.0
+"""How long a joining member waits for each member to tell whether the cluster is being downgraded, when all else fits.
+A cluster of one that has just added this member cannot tell before this member has joined."""

@@ -221,6 +221,11 @@ class Membership:
         assert all(identity == member.id for identity, member in self._members.items())
 
 
+def has_identity(backend: Backend) -> bool:
+    """Whether what is stored says which member of which cluster it belongs to."""
+    return backend.get(_OWN_ID) is not None
+
+
 def _parse_downgrade(record: bytes | None) -> DowngradeInfo:
     if record is None:
         return DowngradeInfo()
@@ -233,4 +238,4 @@ def _after(bucket: bytes) -> bytes:
     return bytes([bucket[0] + 1])
 
 
-__all__ = ["Member", "Membership", "MembershipObserver", "cluster_id", "member_id"]
+__all__ = ["Member", "Membership", "MembershipObserver", "cluster_id", "has_identity", "member_id"]

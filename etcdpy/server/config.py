@@ -17,7 +17,7 @@ from etcdpy.server import environment, validate
 from etcdpy.server.flag_table import FLAGS
 from etcdpy.server.flags import CommandLine, Kind, UsageError, default_values, parse_command_line
 from etcdpy.server.notes import ConfigError, Note
-from etcdpy.server.urls import Url, parse_initial_cluster
+from etcdpy.server.urls import Url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,10 +205,6 @@ class Config:
     def auto_compaction_retention_revisions(self) -> int:
         """Revision mode: how many revisions to keep; 0 in periodic mode or when off."""
         return self.auto_compaction_retention_ns if self.auto_compaction_mode == "revision" else 0
-
-    def initial_peer_urls(self) -> dict[str, tuple[str, ...]]:
-        """--initial-cluster by member name. Checked by `check_founding`, which the start of an empty member calls."""
-        return {name: tuple(map(str, urls)) for name, urls in parse_initial_cluster(self.initial_cluster).items()}
 
 
 _FIELDS: Final = frozenset(each.name for each in fields(Config))

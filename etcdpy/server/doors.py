@@ -14,7 +14,6 @@ from etcdpy.api.lease import LeaseService
 from etcdpy.api.maintenance import MaintenanceService
 from etcdpy.api.services import in_task, method_table
 from etcdpy.api.watch import WatchService
-from etcdpy.peer.tls import PeerTls, PeerTlsConfig
 from etcdpy.server import logs
 from etcdpy.transport.options import TransportOptions
 from etcdpy.transport.tls import ServerTls
@@ -119,38 +118,6 @@ def _lease_service(
         clock=clock,
         random=replica.random,
         fast_keep_alive=replica.config.feature_gates.enabled("FastLeaseKeepAlive"),
-    )
-
-
-def peer_tls(config: Config) -> PeerTls | None:
-    """The TLS between members; None when no flag asks for it. Raises TlsConfigError."""
-    cert_file, key_file = config.peer_cert_file, config.peer_key_file
-    self_signed = config.peer_auto_tls and not cert_file
-    if self_signed:
-        hosts = [url.address for url in config.listen_peer_urls]
-        folder = Path(config.data_dir) / "fixtures" / "peer"
-        pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity)
-        cert_file, key_file = pair.cert_file, pair.key_file
-    if not cert_file:
-        return None
-    return PeerTls(
-        PeerTlsConfig(
-            cert_file=cert_file,
-            key_file=key_file,
-            trusted_ca_file=config.peer_trusted_ca_file,
-            client_cert_auth=config.peer_client_cert_auth,
-            client_cert_file=config.peer_client_cert_file,
-            client_key_file=config.peer_client_key_file,
-            allowed_cns=config.peer_cert_allowed_cn,
-            allowed_hostnames=config.peer_cert_allowed_hostname,
-            crl_file=config.peer_crl_file,
-            skip_client_san_verification=config.peer_skip_client_san_verification,
-            self_signed=self_signed,
-            server_name=config.discovery_server_name,
-            cipher_suites=config.cipher_suites,
-            min_version=config.tls_min_version,
-            max_version=config.tls_max_version,
-        )
     )
 
 

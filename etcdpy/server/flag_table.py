@@ -25,8 +25,7 @@ GROUPS: Final = {
     "Unsafe": "These can break what the consensus protocol guarantees.",
 }
 
-CLUSTER: Final = "not built yet"
-DISCOVERY: Final = "discovery is not built yet"
+SKIP_VERIFY: Final = "grpcio, which dials the discovery service, always verifies; name its CA in --discovery-cacert"
 AUTH: Final = "takes effect once users and roles are there"
 GATEWAY: Final = "takes effect once the JSON gateway is there"
 TRACING: Final = "no traces are exported"
@@ -150,54 +149,49 @@ _CLUSTERING: Final = (
     ),
     Flag("initial-cluster-token", Kind.STRING, "etcd-cluster", "Keeps clusters with the same members apart."),
     Flag("advertise-client-urls", Kind.URLS, "http://localhost:2379", "The client URLs of this member that are told."),
-    Flag("discovery-token", Kind.STRING, "", "Token of the cluster to found.", inert=DISCOVERY, in_file=False),
-    Flag("discovery-endpoints", Kind.WORD_SET, "", "URLs of the discovery service.", inert=DISCOVERY, in_file=False),
-    Flag("discovery-dial-timeout", Kind.DURATION, "2s", "Discovery: time to connect.", inert=DISCOVERY, in_file=False),
-    Flag(
-        "discovery-request-timeout", Kind.DURATION, "5s", "Discovery: time to answer.", inert=DISCOVERY, in_file=False
-    ),
-    Flag("discovery-keepalive-time", Kind.DURATION, "2s", "Discovery: ping period.", inert=DISCOVERY, in_file=False),
+    Flag("discovery-token", Kind.STRING, "", "Token of the cluster to found.", in_file=False),
+    Flag("discovery-endpoints", Kind.WORD_SET, "", "URLs of the discovery service.", in_file=False),
+    Flag("discovery-dial-timeout", Kind.DURATION, "2s", "Discovery: time to connect.", in_file=False),
+    Flag("discovery-request-timeout", Kind.DURATION, "5s", "Discovery: time to answer.", in_file=False),
+    Flag("discovery-keepalive-time", Kind.DURATION, "2s", "Discovery: ping period.", in_file=False),
     Flag(
         "discovery-keepalive-timeout",
         Kind.DURATION,
         "6s",
         "Discovery: time a ping may take.",
-        inert=DISCOVERY,
         in_file=False,
     ),
-    Flag("discovery-insecure-transport", Kind.BOOL, "true", "Discovery: without TLS.", inert=DISCOVERY, in_file=False),
+    Flag("discovery-insecure-transport", Kind.BOOL, "true", "Discovery: without TLS.", in_file=False),
     Flag(
         "discovery-insecure-skip-tls-verify",
         Kind.BOOL,
         "false",
         "Discovery: trust any certificate. For tests.",
-        inert=DISCOVERY,
+        inert=SKIP_VERIFY,
         in_file=False,
     ),
-    Flag("discovery-cert", Kind.STRING, "", "Discovery: client certificate file.", inert=DISCOVERY, in_file=False),
-    Flag("discovery-key", Kind.STRING, "", "Discovery: client key file.", inert=DISCOVERY, in_file=False),
-    Flag("discovery-cacert", Kind.STRING, "", "Discovery: CA file.", inert=DISCOVERY, in_file=False),
+    Flag("discovery-cert", Kind.STRING, "", "Discovery: client certificate file.", in_file=False),
+    Flag("discovery-key", Kind.STRING, "", "Discovery: client key file.", in_file=False),
+    Flag("discovery-cacert", Kind.STRING, "", "Discovery: CA file.", in_file=False),
     Flag(
         "discovery-user",
         Kind.STRING,
         "",
         "Discovery: `user` or `user:password`.",
-        inert=DISCOVERY,
         secret=True,
         in_file=False,
     ),
-    Flag("discovery-password", Kind.STRING, "", "Discovery: password.", inert=DISCOVERY, secret=True, in_file=False),
+    Flag("discovery-password", Kind.STRING, "", "Discovery: password.", secret=True, in_file=False),
     Flag(
         "discovery-fallback",
         Kind.CHOICE,
         "exit",
         "What to do when discovery fails: `exit`.",
         choices=("exit", "proxy"),
-        inert=DISCOVERY,
         in_file=False,
     ),
-    Flag("discovery-srv", Kind.STRING, "", "DNS domain whose SRV records list the members.", inert=DISCOVERY),
-    Flag("discovery-srv-name", Kind.STRING, "", "Suffix of the SRV service names.", inert=DISCOVERY),
+    Flag("discovery-srv", Kind.STRING, "", "DNS domain whose SRV records list the members."),
+    Flag("discovery-srv-name", Kind.STRING, "", "Suffix of the SRV service names."),
     Flag(
         "strict-reconfig-check",
         Kind.BOOL,
@@ -319,7 +313,7 @@ _FEATURES: Final = (
 )
 
 _UNSAFE: Final = (
-    Flag("force-new-cluster", Kind.BOOL, "false", "Start as the only member, forgetting the others.", inert=CLUSTER),
+    Flag("force-new-cluster", Kind.BOOL, "false", "Start as the only member, forgetting the others."),
     Flag("unsafe-no-fsync", Kind.BOOL, "false", "Never wait for the disk. Data is lost when the machine fails."),
 )
 

@@ -24,7 +24,8 @@ from etcdpy.apply.proposal import Proposal
 from etcdpy.errors import EtcdError, LeaderTransferTimeout, NoSpace, Stopped, Timeout, Unhealthy
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
-from etcdpy.membership.members import Membership
+from etcdpy.membership.members import Membership, has_identity
+from etcdpy.membership.versions import LowerThanCluster
 from etcdpy.mvcc.history import BackendHistory
 from etcdpy.mvcc.store import Store
 from etcdpy.mvcc.watch import WatchHub
@@ -33,9 +34,12 @@ from etcdpy.raft.node import Config as RaftConfig
 from etcdpy.raft.node import RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server import logs
-from etcdpy.server.bootstrap import check_founding, found
+from etcdpy.server.bootstrap import Action, begin, check_learners
 from etcdpy.server.conf_changes import ConfChanges
+from etcdpy.server.first_contact import world_of
+from etcdpy.server.force_new import force_new_cluster
 from etcdpy.server.node import Node
+from etcdpy.server.notes import ConfigError
 from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
 
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from etcdpy.membership.versions import DowngradeInfo
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message as RaftMessage
+    from etcdpy.server.bootstrap import Beginning
     from etcdpy.server.config import Config
     from etcdpy.server.peers import Peers
     from etcdpy.server.snapshots import Snapshots
@@ -88,7 +93,7 @@ class Replica:
     Implements the api room's Proposer, LinearizableReads and MemberState, the node's Observer and the applier's Group.
     """
 
-    def __init__(self, config: Config, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, engine: Engine, loop: asyncio.AbstractEventLoop, beginning: Beginning) -> None:
         self.config = config
         self.engine = engine
         self._loop = loop
@@ -99,7 +104,7 @@ class Replica:
         self.lessor = make_lessor(config, backend)
         self.store = Store(backend, self.lessor)
         self.own_id = 0
-        self._open()
+        self._open(beginning)
         self._encoder = EntryEncoder(id_seed(self.own_id, time.time_ns()))
         self.hub = WatchHub(
             BackendHistory(backend, self.store),
@@ -201,19 +206,16 @@ class Replica:
 
     # --- start ---
 
-    def _open(self) -> None:
-        """Read the applied state, or found the cluster."""
+    def _open(self, beginning: Beginning) -> None:
+        """Read the applied state, or begin a new one."""
         config, engine = self.config, self.engine
         self.membership.restore()
+        check_learners(config, self.membership.members)
         if not self.membership.own_id:
-            # Nothing is stored, or the state is to be made anew from the log: the flags say who this is.
-            check_founding(config)
-            founding = found(config.name, config.initial_peer_urls(), config.initial_cluster_token)
-            self.membership.found(founding.cluster_id, founding.own_id)
-            if engine.is_new:
-                entries = founding.entries()
-                engine.bootstrap(ConfState(), HardState(term=1, vote=0, commit=len(entries)), entries)
+            self._take_identity(beginning)
         self.own_id = self.membership.own_id
+        if beginning.action is Action.FORCE_NEW:
+            force_new_cluster(engine, self.membership.cluster_id, self.own_id)
         self.alarms.restore()
         self.lessor.restore()
         began = time.monotonic()
@@ -232,6 +234,16 @@ class Replica:
         self.peers = peers
         self.snapshots = snapshots
         self.membership.observer = peers
+
+    def _take_identity(self, beginning: Beginning) -> None:
+        """Become the member that the bootstrap found; write the log's beginning unless only the state was lost."""
+        self.membership.found(beginning.cluster_id, beginning.own_id)
+        if beginning.action is Action.JOIN:
+            self.membership.expect(beginning.members)
+        if self.engine.is_new:
+            entries = beginning.entries()
+            hard_state = HardState(term=1, vote=0, commit=len(entries)) if entries else HardState()
+            self.engine.bootstrap(ConfState(), hard_state, entries)
 
     def begin(self) -> None:
         """Take part in raft. A member that is the only voter need not wait for anybody before it stands."""
@@ -468,8 +480,11 @@ def make_lessor(config: Config, backend: Backend) -> Lessor:
     )
 
 
-def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:
-    """Open the data directory and what is in it. Raises StorageError."""
+async def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:
+    """Open the data directory and what is in it, or begin there.
+
+    Raises StorageError, ConfigError, TlsConfigError, OSError.
+    """
     data_dir = Path(config.data_dir)
     engine = Engine.open(
         data_dir,
@@ -479,7 +494,13 @@ def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:
         unsafe_no_fsync=config.unsafe_no_fsync,
     )
     try:
-        replica = Replica(config, engine, loop)
+        known = has_identity(engine.state)
+        async with world_of(config) as world:
+            beginning = await begin(config, world, has_identity=known, is_new=engine.is_new)
+        replica = Replica(config, engine, loop, beginning)
+    except LowerThanCluster as error:
+        engine.close()
+        raise ConfigError(str(error)) from error
     except BaseException:
         engine.close()
         raise

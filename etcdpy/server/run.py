@@ -33,6 +33,7 @@ from etcdpy.server.leader_leases import LeaderLeases
 from etcdpy.server.loop_lag import LoopLag
 from etcdpy.server.member import Replica, make_lessor, open_replica
 from etcdpy.server.notes import ConfigError
+from etcdpy.server.peer_tls import peer_tls
 from etcdpy.server.peers import PeerAnswers, Peers
 from etcdpy.server.slices import SliceRunner
 from etcdpy.server.snapshots import Snapshots
@@ -85,17 +86,20 @@ def run(config: Config) -> int:
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in process.STOP_SIGNALS:
-        loop.add_signal_handler(number, _on_signal, number, stop)
     while True:
         try:
-            replica = open_replica(config, loop)
+            replica = await _open(config, loop, stop)
         except StorageError as error:
             log.error("cannot open the data directory", error=str(error))
             return 1
         except ConfigError as error:
-            log.error("cannot found the cluster", error=str(error))
+            log.error("discovery failed", error=str(error))
             return error.exit_code
+        except (TlsConfigError, OSError) as error:
+            if stop.is_set():
+                return 0
+            log.error("cannot serve", error=str(error))
+            return 1
         try:
             code = await Running(config, replica, stop).run()
         except Inconsistent as error:
@@ -111,9 +115,22 @@ async def _serve(config: Config) -> int:
             return code
 
 
-def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
+async def _open(config: Config, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Replica:
+    """The member. A signal ends the wait for others with TimeoutError."""
+    async with asyncio.timeout(None) as patience:
+        for number in process.STOP_SIGNALS:
+            loop.add_signal_handler(number, _on_signal, number, stop, patience)
+        replica = await open_replica(config, loop)
+    for number in process.STOP_SIGNALS:
+        loop.add_signal_handler(number, _on_signal, number, stop)
+    return replica
+
+
+def _on_signal(number: signal.Signals, stop: asyncio.Event, patience: asyncio.Timeout | None = None) -> None:
     log.info("received signal; shutting down", signal=number.name)
     stop.set()
+    if patience is not None:
+        patience.reschedule(0)
 
 
 class Running:
@@ -148,7 +165,7 @@ class Running:
         replica.on_answers = self._server.flush_dirty
         self._peer_server = Server({}, doors.transport_options(config), on_bug=_report_bug)
         answers = PeerAnswers(replica, self._upkeep)
-        self._peers = Peers(replica, answers, doors.peer_tls(config), self._peer_server.spawn)
+        self._peers = Peers(replica, answers, peer_tls(config), self._peer_server.spawn)
         self._snapshots = Snapshots(
             replica, self._peers.network, slices, self._peer_server.spawn, partial(make_lessor, config)
         )

@@ -13,7 +13,7 @@ from etcdpy import limits
 from etcdpy.duration import NS_PER_SECOND, DurationError, format_duration, parse_duration
 from etcdpy.server.go_values import GoValueError, parse_int, quote
 from etcdpy.server.notes import ConfigError, Note
-from etcdpy.server.urls import Url, UrlError, check_bindable, check_reachable, parse_initial_cluster
+from etcdpy.server.urls import Url, UrlError, check_bindable, check_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -390,49 +390,3 @@ _RULES: Final = (
     _check_http_port,
     _check_token,
 )
-
-
-def check_founding(config: Config, resolve: Callable[[str, int], str | None]) -> None:
-    """The rules for --initial-cluster, which hold only for a member that has no data yet. Raises ConfigError.
-
-    `resolve(host, port)` gives an address as `ip:port`, or None for a name that cannot be resolved.
-    """
-    try:
-        members = parse_initial_cluster(config.initial_cluster)
-    except UrlError as problem:
-        raise ConfigError(f"--initial-cluster: error setting up initial cluster: {problem}") from None
-    if config.name not in members:
-        raise ConfigError(
-            f"--initial-cluster: couldn't find local name {quote(config.name)} in the initial cluster configuration; "
-            f"add {config.name}=URL, or set --name"
-        )
-    every = [str(url) for urls in members.values() for url in urls]
-    if config.is_new_cluster:
-        _check_own_urls(config, members[config.name], resolve)
-    if len(every) != len(set(every)):
-        pairs = ",".join(sorted(f"{name}={url}" for name, urls in members.items() for url in urls))
-        raise ConfigError(f"--initial-cluster: initial cluster {pairs} has duplicate url; each URL names one member")
-
-
-def _check_own_urls(config: Config, ours: Sequence[Url], resolve: Callable[[str, int], str | None]) -> None:
-    listed, advertised = set(map(str, ours)), set(map(str, config.initial_advertise_peer_urls))
-    if listed == advertised:
-        return
-    if len(ours) == len(config.initial_advertise_peer_urls) and _resolved(ours, resolve) == _resolved(
-        config.initial_advertise_peer_urls, resolve
-    ):
-        return
-    missing = ",".join(f"{config.name}={url}" for url in sorted(listed - advertised))
-    told = ",".join(sorted(advertised))
-    if missing:
-        raise ConfigError(f"--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={told}")
-    missing = ",".join(sorted(advertised - listed))
-    raise ConfigError(
-        f"--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={config.initial_cluster}"
-    )
-
-
-def _resolved(urls: Sequence[Url], resolve: Callable[[str, int], str | None]) -> list[str]:
-    return sorted(
-        f"{url.scheme}://{url.address if url.is_unix else resolve(url.host, url.port) or url.address}" for url in urls
-    )

@@ -46,6 +46,7 @@ class VersionMonitor:
         self._ask = ask
         self._downgrade_check_seconds = downgrade_check_seconds
         self._awake = asyncio.Event()
+        self._updating = asyncio.Lock()
 
     def wake(self) -> None:
         """Look at once: there is a new leader."""
@@ -75,8 +76,11 @@ class VersionMonitor:
 
     async def update(self) -> None:
         """As leader: let the cluster go over to the version that its members allow."""
-        if not self._leads():
-            return
+        async with self._updating:
+            if self._leads():
+                await self._update()
+
+    async def _update(self) -> None:
         current = self._membership.cluster_version
         releases = await self.releases()
         try:

@@ -168,6 +168,15 @@ class Engine:
             raise leveldb.translate(self._directory.log_path, error) from error
         self.is_new = False
 
+    def write_now(self, hard_state: HardState, entries: Sequence[Entry]) -> None:
+        """Replace the log's end before the member takes part: for an operator who decides over raft's head. Synced.
+        Raises StorageError."""
+        job = self.take_job(hard_state, entries, must_sync=True)
+        job.run()
+        self._finish(job)
+        if job.error is not None:
+            raise job.error
+
     # --- jobs ---
 
     def set_applied(self, index: int, term: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from etcdpy.membership.member import Member
 from etcdpy.mvcc.fetch import finish
-from etcdpy.server.bootstrap import Founding
+from etcdpy.server.bootstrap import Action, Beginning
 from tests.simulation import faults, verdict
 from tests.simulation.checks import Checks
 from tests.simulation.client import Client
@@ -119,7 +119,7 @@ class Cluster:
         clock = self.draws["clock"]
         self.starts += 1
         loop = Loop(self.time, 1.0 + clock.uniform(-1, 1) * self.mix.drift, clock.uniform(0, 1e6))
-        founders = Founding(CLUSTER_ID, member, tuple(self.founding)) if self._founds(member) else None
+        founders = Beginning(Action.FOUND, CLUSTER_ID, member, tuple(self.founding)) if self._founds(member) else None
         process = Process(
             self,
             member,

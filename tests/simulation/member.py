@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.message import Message
-    from etcdpy.server.bootstrap import Founding
+    from etcdpy.server.bootstrap import Beginning
     from etcdpy.storage.errors import StorageError
     from tests.simulation.checks import Checks
     from tests.simulation.clock import Loop
@@ -103,7 +103,7 @@ class Process:
         seed: str,
         election_ticks: int,
         snapshot_count: int,
-        founders: Founding | None,
+        founders: Beginning | None,
     ) -> None:
         self.cluster = cluster
         self.id = identity
@@ -180,7 +180,7 @@ class Process:
             slow_request_seconds=1e9,
         )
 
-    def _bootstrap(self, founders: Founding | None) -> None:
+    def _bootstrap(self, founders: Beginning | None) -> None:
         self.membership.restore()
         if not self.membership.own_id:
             self.membership.found(CLUSTER_ID, self.id)

@@ -24,8 +24,8 @@ LAYERS: Final = (
     ("transport",),
     ("peer",),
     ("api",),
-    ("server",),
     ("client",),
+    ("server",),
     ("ctl", "utl"),
     ("local",),
     ("__main__",),
@@ -51,6 +51,7 @@ NARROWER: Final = {
 
 THIRD_PARTY: Final = {
     "plyvel": {"storage"},
+    "dns": {"server"},
     "grpc": {"client", "ctl", "local"},
     "click": {"commandline", "ctl", "utl", "local", "pki", "__main__"},
 }

@@ -12,7 +12,6 @@ from etcdpy.server.config import Config, HelpRequested, VersionRequested, defaul
 from etcdpy.server.flag_table import FLAGS
 from etcdpy.server.flags import Kind
 from etcdpy.server.notes import ConfigError
-from etcdpy.server.validate import check_founding
 
 
 def messages(config: Config) -> list[str]:
@@ -44,7 +43,7 @@ def test_defaults() -> None:
     assert config.name == "default"
     assert config.data_dir == "default.etcd"
     assert [str(url) for url in config.listen_client_urls] == ["http://localhost:2379"]
-    assert config.initial_peer_urls() == {"default": ("http://localhost:2380",)}
+    assert config.initial_cluster == "default=http://localhost:2380"
     assert config.request_timeout_seconds == 7
     assert config.election_ticks == 10
     assert config.quota_bytes == 2 * 1024**3
@@ -266,57 +265,6 @@ def test_flags_without_effect_say_so() -> None:
 def test_deprecated_flags_are_warned_of() -> None:
     config = load(["--max-snapshots=3", "--v2-deprecation=gone"], {})
     assert sum("deprecated" in text for text in messages(config)) == 2
-
-
-class TestFounding:
-    @staticmethod
-    def check(*argv: str, resolved: dict[str, str] | None = None) -> None:
-        def resolve(host: str, port: int) -> str | None:
-            return f"{(resolved or {})[host]}:{port}" if host in (resolved or {}) else None
-
-        check_founding(load(list(argv), {}), resolve)
-
-    def test_defaults_pass(self) -> None:
-        self.check()
-        self.check("--name=a")
-        self.check("--name=a", "--initial-cluster=a=http://localhost:2380,b=http://h:1")
-
-    @pytest.mark.parametrize(
-        ("argv", "text"),
-        [
-            (["--name=a", "--initial-cluster=b=http://localhost:2380"], 'couldn\'t find local name "a"'),
-            (["--initial-cluster="], 'couldn\'t find local name "default"'),
-            (["--initial-cluster=foo"], "error setting up initial cluster"),
-            (
-                ["--initial-cluster=default=http://h:1"],
-                (
-                    "--initial-cluster has default=http://h:1 but missing from "
-                    "--initial-advertise-peer-urls=http://localhost:2380"
-                ),
-            ),
-            (
-                ["--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://h:1,http://h:2"],
-                "--initial-advertise-peer-urls has http://h:2 but missing from --initial-cluster=default=http://h:1",
-            ),
-            (
-                ["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
-                "b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
-            ),
-        ],
-    )
-    def test_what_is_refused(self, argv: list[str], text: str) -> None:
-        with pytest.raises(ConfigError) as caught:
-            self.check(*argv)
-        assert text in str(caught.value)
-
-    def test_names_and_addresses_of_one_host_agree(self) -> None:
-        argv = ["--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://10.0.0.1:1"]
-        self.check(*argv, resolved={"h": "10.0.0.1", "10.0.0.1": "10.0.0.1"})
-        with pytest.raises(ConfigError):
-            self.check(*argv, resolved={"h": "10.0.0.2"})
-
-    def test_who_joins_need_not_match(self) -> None:
-        self.check("--initial-cluster-state=existing", "--initial-cluster=default=http://h:1")
 
 
 def test_loading_needs_no_yaml() -> None:
