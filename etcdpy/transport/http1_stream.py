@@ -7,6 +7,7 @@ write (0.7 us), where h11 takes 8 us for a Data event.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -104,6 +105,14 @@ class EndlessAnswer(asyncio.Protocol):
         self.has_room = True
         server.add_connection(self)
         transport.set_write_buffer_limits(high=limits.ENDLESS_ANSWER_BUFFER_BYTES)
+        self._bound_silence()
+
+    def _bound_silence(self) -> None:
+        """Small sends to a host that vanished never fill the buffer: the kernel notices that nobody acknowledges."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            milliseconds = int(self._server.options.stream_stall_seconds * 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def send(self, pieces: Sequence[bytes]) -> int:
         """One chunk, one write; its bytes. Never blocks; whoever goes on while `has_room` is false fills memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -221,6 +222,8 @@ def test_an_endless_answer_is_flushed_at_every_send() -> None:
                 assert decoder.feed(await reader.read(100)) == [b"a" * number + b"b"]
             assert owner.answer.send([]) == 0
             assert len(server.connections) == 1
+            sock = owner.answer._transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
             owner.answer.close("enough")
             decoder.feed(await reader.read())
             assert decoder.ended
