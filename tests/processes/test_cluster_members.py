@@ -125,7 +125,7 @@ def test_a_learner(cluster: Cluster, kind: Kind) -> None:
         (client.lease.LeaseGrant, rpc_pb2.LeaseGrantRequest(TTL=10)),
         (client.cluster.MemberList, rpc_pb2.MemberListRequest()),
     ):
-        refused: Any = refusal(call, request)  # type: ignore[arg-type]
+        refused: Any = refusal(call, request)
         assert refused == NOT_FOR_LEARNERS
     stream = client.watching()
     stream.create(b"k")
