@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-up: env  ## run one member with mutual TLS on loopback, and show how to talk to it (DETACH=1: in the background)
+up: env  ## run three members with mutual TLS on loopback, and show how to talk to them (DETACH=1: in the background)
 	@$(BIN)/python -m etcdpy.local up $(if $(DETACH),--detach) $(ARGS)
 
 down: env  ## stop what `make up DETACH=1` started

@@ -1,9 +1,9 @@
-"""What a local member is asked, over its API with the client certificate."""
+"""What local members are asked, over their API with the client certificate."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,24 +11,25 @@ import grpc
 
 from etcdpy.client.channels import open_channel
 from etcdpy.client.stubs import KV, Maintenance
-from etcdpy.local.place import MEMBER
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdpy.local.place import Place
+    from etcdpy.local.place import MemberPlace, Place
 
 CALL_SECONDS_MAX: Final = 2.0
-GREETING_KEY: Final = f"local/{MEMBER}/started".encode()
+# A member that is not up yet is asked again soon, not after grpcio's second.
+_SOON: Final = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A look at the member."""
+    """A look at a member."""
 
     version: str
-    leads: bool
+    role: str
+    """leader, follower, learner, or no leader."""
     revision: int
     keys: int
     db_bytes: int
@@ -36,35 +37,44 @@ class Status:
     raft_index: int
 
 
-class Asker:
-    """One connection to the member."""
+def _role(answer: rpc_pb2.StatusResponse) -> str:
+    if answer.isLearner:
+        return "learner"
+    if not answer.leader:
+        return "no leader"
+    return "leader" if answer.leader == answer.header.member_id else "follower"
 
-    def __init__(self, channel: grpc.Channel) -> None:
+
+class Asker:
+    """One connection to a member."""
+
+    def __init__(self, member: MemberPlace, channel: grpc.Channel) -> None:
+        self.member = member
         self._kv = KV(channel)
         self._maintenance = Maintenance(channel)
 
     def is_healthy(self) -> bool:
         """Whether it takes a write and gives it back."""
+        key = f"local/{self.member.name}/started".encode()
         value = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()
         try:
-            self._kv.Put(rpc_pb2.PutRequest(key=GREETING_KEY, value=value), timeout=CALL_SECONDS_MAX)
-            found = self._kv.Range(rpc_pb2.RangeRequest(key=GREETING_KEY), timeout=CALL_SECONDS_MAX)
+            self._kv.Put(rpc_pb2.PutRequest(key=key, value=value), timeout=CALL_SECONDS_MAX)
+            found = self._kv.Range(rpc_pb2.RangeRequest(key=key), timeout=CALL_SECONDS_MAX)
         except grpc.RpcError:
             return False
         return [pair.value for pair in found.kvs] == [value]
 
     def status(self) -> Status | None:
-        """How it is; None while it does not answer."""
+        """How it is by its own account, also without a leader; None while it does not answer."""
+        everything = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", count_only=True, serializable=True)
         try:
             answer = self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_SECONDS_MAX)
-            count = self._kv.Range(
-                rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", count_only=True), timeout=CALL_SECONDS_MAX
-            )
+            count = self._kv.Range(everything, timeout=CALL_SECONDS_MAX)
         except grpc.RpcError:
             return None
         return Status(
             version=answer.version,
-            leads=answer.leader == answer.header.member_id,
+            role=_role(answer),
             revision=count.header.revision,
             keys=count.count,
             db_bytes=answer.dbSize,
@@ -74,9 +84,10 @@ class Asker:
 
 
 @contextmanager
-def asking(place: Place) -> Iterator[Asker]:
-    """A connection that is closed at the end."""
-    # A member that is not up yet is asked again soon, not after grpcio's second.
-    options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
-    with open_channel(place.endpoint, place.client_tls, options) as channel:
-        yield Asker(channel)
+def asking(place: Place) -> Iterator[list[Asker]]:
+    """A connection to each member; all are closed at the end."""
+    with ExitStack() as channels:
+        yield [
+            Asker(member, channels.enter_context(open_channel(member.endpoint, place.client_tls, _SOON)))
+            for member in place.members
+        ]

@@ -1,16 +1,18 @@
-"""The certificates of a local member, made with `etcdpy pki` as an operator would."""
+"""The certificates of local members, made by the commands of `etcdpy pki` that an operator would type."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import subprocess
-import sys
+import io
 from typing import TYPE_CHECKING, Final
 
+import click
 from cryptography import x509
 
 from etcdpy.commandline import Exit, Failure
-from etcdpy.local.place import CLIENT, HOST, MEMBER
+from etcdpy.local.place import CLIENT, HOST
+from pki.cli import pki
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,14 +21,16 @@ if TYPE_CHECKING:
     from etcdpy.local.place import Place
 
 RENEW_BEFORE: Final = datetime.timedelta(days=7)
-_NAMES: Final = ("--ip", HOST, "--dns", "localhost", "--dns", MEMBER)
 
 
-def _wanted() -> Iterator[tuple[str, tuple[str, ...]]]:
+def _wanted(place: Place) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Name, and the words of `pki` that make it, in the order in which they must be made."""
     yield "ca", ("init", "--cn", "etcdpy local CA")
-    yield MEMBER, ("issue", "--profile", "server", MEMBER, *_NAMES)
-    yield f"{MEMBER}-peer", ("issue", "--profile", "peer", f"{MEMBER}-peer", "--cn", MEMBER, *_NAMES)
+    for member in place.members:
+        addresses = ("--ip", HOST, "--dns", "localhost", "--dns", member.name)
+        yield member.name, ("issue", "--profile", "server", member.name, *addresses)
+        peer = f"{member.name}-peer"
+        yield peer, ("issue", "--profile", "peer", peer, "--cn", member.name, *addresses)
     yield CLIENT, ("issue", "--profile", "client", CLIENT)
 
 
@@ -36,7 +40,7 @@ def ensure_certificates(place: Place, now: datetime.datetime) -> list[str]:
     A new authority makes everything under it anew, because nothing else would be trusted.
     """
     made: list[str] = []
-    for name, words in _wanted():
+    for name, words in _wanted(place):
         if "ca" in made or not _is_usable(*place.pem(name), now):
             _pki(*words, "--dir", str(place.pki), "--force")
             made.append(name)
@@ -52,9 +56,8 @@ def _is_usable(certificate: Path, key: Path, now: datetime.datetime) -> bool:
 
 
 def _pki(*words: str) -> None:
-    command = [sys.executable, "-m", "pki", *words]
-    done = subprocess.run(  # noqa: S603 - every word is ours
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise Failure(Exit.ERROR, f"cannot make certificates: {done.stderr.strip().removeprefix('Error: ')}")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            pki.main(words, prog_name="etcdpy pki", standalone_mode=False)
+    except click.ClickException as error:
+        raise Failure(Exit.ERROR, f"cannot make certificates: {error.format_message()}") from None

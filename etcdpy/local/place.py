@@ -1,4 +1,4 @@
-"""Where a local member lives: its directory, its ports, and what follows from them."""
+"""Where local members live: their directory, their ports, and what follows from them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from etcdpy.client.channels import TlsFiles
 if TYPE_CHECKING:
     from pathlib import Path
 
-MEMBER: Final = "controller-0"
+MEMBERS: Final = 3
 CLIENT: Final = "admin"
 HOST: Final = "127.0.0.1"
 CLIENT_PORT_DEFAULT: Final = 2379
 PEER_PORT_DEFAULT: Final = 2380
+PORT_STEP: Final = 10
+"""From one member's ports to the next one's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One member on this machine. Paths are as given: relative ones stay so, which keeps what is printed short."""
+    """A cluster on this machine. Paths are as given: relative ones stay so, which keeps what is printed short."""
 
     directory: Path
     client_port: int = CLIENT_PORT_DEFAULT
     peer_port: int = PEER_PORT_DEFAULT
+
+    @property
+    def members(self) -> list[MemberPlace]:
+        """Every member, by number."""
+        return [MemberPlace(self, number) for number in range(MEMBERS)]
 
     @property
     def pki(self) -> Path:
@@ -32,24 +39,14 @@ class Place:
         return self.directory / "pki"
 
     @property
-    def data(self) -> Path:
-        """The member's data."""
-        return self.directory / MEMBER
+    def endpoints(self) -> str:
+        """The URLs for clients, as etcdctl takes them."""
+        return ",".join(member.endpoint for member in self.members)
 
     @property
-    def log(self) -> Path:
-        """What the member writes."""
-        return self.directory / f"{MEMBER}.log"
-
-    @property
-    def pid_file(self) -> Path:
-        """The id of the member's process while it runs."""
-        return self.directory / f"{MEMBER}.pid"
-
-    @property
-    def endpoint(self) -> str:
-        """The URL for clients."""
-        return f"https://{HOST}:{self.client_port}"
+    def initial_cluster(self) -> str:
+        """The members as they tell each other."""
+        return ",".join(f"{member.name}={member.peer_url}" for member in self.members)
 
     def pem(self, name: str) -> tuple[Path, Path]:
         """Certificate and key of that name."""
@@ -61,14 +58,61 @@ class Place:
         certificate, key = self.pem(CLIENT)
         return TlsFiles(self.pki / "ca.pem", certificate, key)
 
-    def member_flags(self) -> list[str]:
+
+@dataclass(frozen=True, slots=True)
+class MemberPlace:
+    """One of its members."""
+
+    cluster: Place
+    number: int
+
+    @property
+    def name(self) -> str:
+        """As the cluster knows it, and as its files are named."""
+        return f"controller-{self.number}"
+
+    @property
+    def data(self) -> Path:
+        """The member's data."""
+        return self.cluster.directory / self.name
+
+    @property
+    def log(self) -> Path:
+        """What the member writes."""
+        return self.cluster.directory / f"{self.name}.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """The id of the member's process while it runs."""
+        return self.cluster.directory / f"{self.name}.pid"
+
+    @property
+    def client_port(self) -> int:
+        """Where clients connect."""
+        return self.cluster.client_port + PORT_STEP * self.number
+
+    @property
+    def peer_port(self) -> int:
+        """Where the other members connect."""
+        return self.cluster.peer_port + PORT_STEP * self.number
+
+    @property
+    def endpoint(self) -> str:
+        """The URL for clients."""
+        return f"https://{HOST}:{self.client_port}"
+
+    @property
+    def peer_url(self) -> str:
+        """The URL for members."""
+        return f"https://{HOST}:{self.peer_port}"
+
+    def flags(self) -> list[str]:
         """The flags of the member: mutual TLS towards clients and peers."""
-        peer_url = f"https://{HOST}:{self.peer_port}"
-        certificate, key = self.pem(MEMBER)
-        peer_certificate, peer_key = self.pem(f"{MEMBER}-peer")
-        ca = self.pki / "ca.pem"
+        certificate, key = self.cluster.pem(self.name)
+        peer_certificate, peer_key = self.cluster.pem(f"{self.name}-peer")
+        ca = self.cluster.pki / "ca.pem"
         return [
-            f"--name={MEMBER}",
+            f"--name={self.name}",
             f"--data-dir={self.data}",
             f"--listen-client-urls={self.endpoint}",
             f"--advertise-client-urls={self.endpoint}",
@@ -76,13 +120,13 @@ class Place:
             f"--key-file={key}",
             f"--trusted-ca-file={ca}",
             "--client-cert-auth",
-            f"--listen-peer-urls={peer_url}",
-            f"--initial-advertise-peer-urls={peer_url}",
+            f"--listen-peer-urls={self.peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
             f"--peer-cert-file={peer_certificate}",
             f"--peer-key-file={peer_key}",
             f"--peer-trusted-ca-file={ca}",
             "--peer-client-cert-auth",
-            f"--initial-cluster={MEMBER}={peer_url}",
+            f"--initial-cluster={self.cluster.initial_cluster}",
         ]
 
 

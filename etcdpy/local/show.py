@@ -1,4 +1,4 @@
-"""What is printed: how to talk to the member, and how it is."""
+"""What is printed: how to talk to the members, and how they are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    import subprocess
-    import threading
+    from collections.abc import Callable, Sequence
 
     from etcdpy.local.ask import Asker, Status
     from etcdpy.local.place import Place
@@ -21,13 +20,13 @@ PLAIN_SECONDS: Final = 60.0
 def flags_text(place: Place) -> str:
     """The TLS flags of etcdctl and of everything that is called as it is."""
     tls = place.client_tls
-    return f"--endpoints={place.endpoint} --cacert={tls.trusted_ca} --cert={tls.certificate} --key={tls.key}"
+    return f"--endpoints={place.endpoints} --cacert={tls.trusted_ca} --cert={tls.certificate} --key={tls.key}"
 
 
 def curl_text(place: Place) -> str:
     """A health check over HTTP/1.1."""
     tls = place.client_tls
-    return f"curl --cacert {tls.trusted_ca} --cert {tls.certificate} --key {tls.key} {place.endpoint}/health"
+    return f"curl --cacert {tls.trusted_ca} --cert {tls.certificate} --key {tls.key} {place.members[0].endpoint}/health"
 
 
 def python_text(place: Place) -> str:
@@ -40,20 +39,21 @@ from etcdpy.client.stubs import KV
 from etcdpy.proto import rpc_pb2
 
 tls = TlsFiles(Path("{tls.trusted_ca}"), Path("{tls.certificate}"), Path("{tls.key}"))
-with open_channel("{place.endpoint}", tls) as channel:
+with open_channel("{place.members[0].endpoint}", tls) as channel:
     KV(channel).Put(rpc_pb2.PutRequest(key=b"greeting", value=b"hello"))
     print(KV(channel).Range(rpc_pb2.RangeRequest(key=b"greeting")).kvs[0].value)
 """
 
 
 def guide(place: Place) -> str:
-    """How to talk to the member."""
+    """How to talk to the members."""
     indented = "\n".join(f"    {line}".rstrip() for line in python_text(place).splitlines())
     return f"""\
 etcdctl (or .venv/bin/etcdpyctl, which takes the same flags):
 
-    etcdctl {flags_text(place)} put greeting hello
-    etcdctl {flags_text(place)} get --prefix ""
+    TLS="{flags_text(place)}"
+    etcdctl $TLS put greeting hello
+    etcdctl $TLS get --prefix ""
 
 HTTP:
 
@@ -65,52 +65,58 @@ Python (.venv/bin/python):
 """
 
 
-def status_line(status: Status | None) -> str:
+def status_line(name: str, status: Status | None) -> str:
     """One line for logs."""
     if status is None:
-        return "does not answer"
-    role = "leader" if status.leads else "follower"
+        return f"{name} does not answer"
     return (
-        f"{role}, revision {status.revision}, {status.keys} keys, {status.db_bytes / 1e6:.1f} MB, "
-        f"term {status.raft_term}, raft index {status.raft_index}"
+        f"{name} {status.role}, term {status.raft_term}, revision {status.revision}, {status.keys} keys, "
+        f"{status.db_bytes / 1e6:.1f} MB, raft index {status.raft_index}"
     )
 
 
-def watch_plainly(asker: Asker, process: subprocess.Popen[bytes], stopping: threading.Event) -> None:
-    """A line now and then: when the standing changed, and once a minute."""
-    shown_at, shown_standing = 0.0, object()
-    while process.poll() is None:
-        status = asker.status()
-        standing = status and (status.leads, status.raft_term)
-        if standing != shown_standing or time.monotonic() - shown_at >= PLAIN_SECONDS:
-            click.echo(f"{time.strftime('%H:%M:%S')} {status_line(status)}")
-            shown_at, shown_standing = time.monotonic(), standing
-        if stopping.wait(LIVE_SECONDS):
-            break
+def watch_plainly(askers: Sequence[Asker], goes_on: Callable[[float], bool]) -> None:
+    """A line for each member now and then: when a standing changed, and once a minute. `goes_on` waits, and says
+    whether there is more to come."""
+    shown_at, shown_standings = 0.0, object()
+    while goes_on(0):
+        found = [asker.status() for asker in askers]
+        standings = [status and (status.role, status.raft_term) for status in found]
+        if standings != shown_standings or time.monotonic() - shown_at >= PLAIN_SECONDS:
+            for asker, status in zip(askers, found, strict=True):
+                click.echo(f"{time.strftime('%H:%M:%S')} {status_line(asker.member.name, status)}")
+            shown_at, shown_standings = time.monotonic(), standings
+        goes_on(LIVE_SECONDS)
 
 
-def watch_live(asker: Asker, process: subprocess.Popen[bytes], stopping: threading.Event) -> None:
+COLUMNS: Final = ("MEMBER", "ROLE", "TERM", "REVISION", "KEYS", "DB SIZE", "RAFT INDEX")
+"""As many as fit into a terminal of 80 columns."""
+
+
+def watch_live(askers: Sequence[Asker], goes_on: Callable[[float], bool]) -> None:
     """A table on the terminal that changes in place."""
     from rich.live import Live
     from rich.table import Table
 
-    def table(status: Status | None, rate: float) -> Table:
-        drawn = Table(title="controller-0   (Ctrl-C stops it)", title_justify="left")
-        for name in ("ROLE", "REVISION", "KEYS", "DB SIZE", "TERM", "RAFT INDEX", "WRITES/S", "VERSION"):
-            drawn.add_column(name, justify="right")
-        if status is None:
-            drawn.add_row("does not answer")
-        else:
-            numbers = (f"{number:,}" for number in (status.revision, status.keys))
-            size = f"{status.db_bytes / 1e6:.1f} MB"
-            rest = (str(status.raft_term), f"{status.raft_index:,}", f"{rate:,.0f}", status.version)
-            drawn.add_row("leader" if status.leads else "follower", *numbers, size, *rest)
+    def table(statuses: Sequence[Status | None], rate: float) -> Table:
+        drawn = Table(title=f"{rate:,.0f} writes/s   (Ctrl-C stops all)", title_justify="left")
+        for name in COLUMNS:
+            drawn.add_column(name, justify="left" if name in ("MEMBER", "ROLE") else "right")
+        for asker, status in zip(askers, statuses, strict=True):
+            drawn.add_row(asker.member.name, *(_cells(status) if status else ("no answer",)))
         return drawn
 
-    before, before_at = asker.status(), time.monotonic()
+    def written(statuses: Sequence[Status | None]) -> int:
+        return max((status.raft_index for status in statuses if status), default=0)
+
+    before, before_at = [asker.status() for asker in askers], time.monotonic()
     with Live(table(before, 0.0), auto_refresh=False) as live:
-        while not stopping.wait(LIVE_SECONDS) and process.poll() is None:
-            now, now_at = asker.status(), time.monotonic()
-            written = now.raft_index - before.raft_index if now and before else 0
-            live.update(table(now, written / (now_at - before_at)), refresh=True)
+        while goes_on(LIVE_SECONDS):
+            now, now_at = [asker.status() for asker in askers], time.monotonic()
+            live.update(table(now, (written(now) - written(before)) / (now_at - before_at)), refresh=True)
             before, before_at = now, now_at
+
+
+def _cells(status: Status) -> tuple[str, ...]:
+    numbers = (f"{status.revision:,}", f"{status.keys:,}", f"{status.db_bytes / 1e6:.1f} MB", f"{status.raft_index:,}")
+    return status.role, str(status.raft_term), *numbers
