@@ -19,7 +19,7 @@ def peer_tls(config: Config) -> PeerTls | None:
     if self_signed:
         hosts = [url.address for url in config.listen_peer_urls]
         folder = Path(config.data_dir) / "fixtures" / "peer"
-        pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity)
+        pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity, client_usage=True)
         cert_file, key_file = pair.cert_file, pair.key_file
     if not cert_file:
         return None
