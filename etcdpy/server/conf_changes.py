@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from etcdpy import limits
 from etcdpy.errors import EtcdError, MemberNotEnoughStarted, Timeout
+from etcdpy.membership.changes import is_promotion
+from etcdpy.proto import raft_pb2
 from etcdpy.raft.errors import InvalidConfChange, ProposalDropped
 from etcdpy.server import logs
 
@@ -15,9 +17,13 @@ if TYPE_CHECKING:
 
     from etcdpy.membership.member import Member
     from etcdpy.membership.members import Membership
-    from etcdpy.proto import raft_pb2
 
-log = logs.get("etcdserver")
+log = logs.get("membership")
+
+_ADDED: Final = {
+    raft_pb2.ConfChangeAddNode: "added member",
+    raft_pb2.ConfChangeAddLearnerNode: "added member",
+}
 
 
 class ConfChanges:
@@ -69,6 +75,8 @@ class ConfChanges:
         """A change was applied, or came to nothing."""
         if error is not None:
             log.error("Validation on configuration change failed", error=error.message)
+        else:
+            self._tell(change)
         result = self._waiting.get(change.id)
         if result is None or result.done():
             return
@@ -76,6 +84,24 @@ class ConfChanges:
             result.set_result(self._membership.members)
         else:
             result.set_exception(error)
+
+    def _tell(self, change: raft_pb2.ConfChange) -> None:
+        """One line, as etcd's operators know it."""
+        member = self._membership.get(change.node_id)
+        text = "removed member"
+        if member is not None:
+            text = _ADDED.get(change.type, "updated member")
+            text = "promote member" if text == "added member" and is_promotion(change) else text
+        log.info(
+            text,
+            **{
+                "cluster-id": f"{self._membership.cluster_id:x}",
+                "local-member-id": f"{self._membership.own_id:x}",
+                "member-id": f"{change.node_id:x}",
+                "peer-urls": list(member.peer_urls) if member is not None else [],
+                "is-learner": member is not None and member.is_learner,
+            },
+        )
 
     def refuse_all(self, error: type[EtcdError]) -> None:
         """The member ends: nobody gets an answer any more."""

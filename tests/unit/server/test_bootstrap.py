@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -244,3 +245,10 @@ class TestDiscovery:
 
         text = refused(self.ARGV, discover=shared)
         assert "discovery cluster a=http://10.0.0.1:1,b=http://10.0.0.1:1 has duplicate url" in text
+
+
+def test_the_page_shows_the_table() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "design" / "bootstrap.md").read_text()
+    table = page.split("| --- | --- | --- |\n")[1].split("\n\n")[0]
+    rows = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in table.splitlines()]
+    assert [(name, done) for name, _, done in rows] == [(case.name, case.action.value) for case in CASES]
