@@ -409,15 +409,13 @@ class Replica:
     # --- Observer ---
 
     def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
-        """See Observer: leases are kept by whoever leads; headers show the term."""
+        """See Observer: leases are kept by whoever leads, see `entries_applied`; headers show the term."""
         self.hub.raft_term = term
         for header in self.headers:
             header.set_term(term)
         if is_self:
             self.versions.wake()
-        if is_self and not self.lessor.is_primary:
-            self.lessor.promote(self._loop.time(), self.config.election_timeout_ms / 1000)
-        elif not is_self and self.lessor.is_primary:
+        if not is_self and self.lessor.is_primary:
             self.lessor.demote()
         if leader:
             logs.get("raft").info(f"raft.node: {self.own_id:x} elected leader {leader:x} at term {term}")
@@ -427,6 +425,9 @@ class Replica:
 
     def entries_applied(self) -> None:
         """See Observer."""
+        if not self.lessor.is_primary and self.node.leads and self.applier.applied_term == self.node.term:
+            # Not before all is applied that earlier leaders committed: they may have ended leases.
+            self.lessor.promote(self._loop.time(), self.config.election_timeout_ms / 1000)
         changes = self.store.changes
         if changes:
             self.store.changes = []

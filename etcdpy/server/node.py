@@ -325,10 +325,10 @@ class Node:
         self._scheduled = False
         self._guard(self.drive)
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def _guard(self, step: Callable[..., None], *arguments: Ready) -> None:
         """Run what the loop calls back. Half an applied entry must not be built upon, so a bug ends the process."""
         try:
-            step()
+            step(*arguments)
         except StorageError as error:
             self._observer.storage_failed(error)
         except Exception as error:
@@ -399,8 +399,11 @@ class Node:
             self._observer.storage_failed(job.error)
             return
         self._persisting = None
+        self._guard(self._go_on, ready)
+
+    def _go_on(self, ready: Ready) -> None:
         self._advance(ready)
-        self._guard(self.drive)
+        self.drive()
 
     def _install(self, ready: Ready, snapshot: raft_pb2.Snapshot) -> None:
         """Go over to the leader's state, beside which nothing is written; all that waits to be applied is in it."""
@@ -408,6 +411,8 @@ class Node:
         self._persisting_since = self._loop.time()
         self._to_apply.clear()
         hard_state = ready.hard_state or self._engine.log.hard_state
+        # Later entries are not on disk with it, so they cannot be known as committed there yet.
+        hard_state = hard_state._replace(commit=snapshot.metadata.index)
         self._observer.install_snapshot(snapshot, hard_state, self._installed)
 
     def _installed(self, error: StorageError | None) -> None:
@@ -417,11 +422,13 @@ class Node:
             self._observer.storage_failed(error)
             return
         self._persisting = None
+        self._guard(self._go_on_after_install, ready)
+
+    def _go_on_after_install(self, ready: Ready) -> None:
         self.reads.serve(self._applier.applied_index)
         # Entries after the snapshot are one more trip to the disk.
         if not ready.entries or self._persist(ready):
-            self._advance(ready)
-            self._guard(self.drive)
+            self._go_on(ready)
 
     def write_early(self) -> None:
         """Write what is applied if it is much already; a disk job under way goes first. For what writes in slices."""
@@ -566,7 +573,8 @@ def _newest_answers(messages: list[Message]) -> list[Message]:
     for message in messages:
         last = kept[-1] if kept else message
         both = message.type == last.type == MsgAppResp and (message.to, message.term) == (last.to, last.term)
-        if both and last is not message and not message.reject and not last.reject:
+        newer = message.index >= last.index  # an answer to a late message says less
+        if both and newer and last is not message and not message.reject and not last.reject:
             kept.pop()
         kept.append(message)
     return kept

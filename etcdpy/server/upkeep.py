@@ -17,7 +17,7 @@ from etcdpy.proto import rpc_pb2
 from etcdpy.server import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from etcdpy.api.proposals import Proposer
     from etcdpy.lease.lessor import Lessor
@@ -66,10 +66,21 @@ class WatchDriver:
 
 
 class LeaseKeeper:
-    """Revokes what has expired and checkpoints what lives long, on the leader."""
+    """Revokes what has expired and checkpoints what lives long, on the leader.
 
-    def __init__(self, lessor: Lessor, proposer: Proposer, clock: Callable[[], float]) -> None:
+    A leader that stood still may have a successor without knowing. All its leases look expired, and what it proposes
+    would reach the successor, who has renewed them. So it makes sure by a quorum first (etcd issue 15247).
+    """
+
+    def __init__(
+        self,
+        lessor: Lessor,
+        proposer: Proposer,
+        clock: Callable[[], float],
+        wait_linearizable: Callable[[], Awaitable[None]],
+    ) -> None:
         self._lessor = lessor
+        self._wait_linearizable = wait_linearizable
         self._proposer = proposer
         self._clock = clock
         self._slots = asyncio.Semaphore(limits.LEASE_REVOKES_IN_FLIGHT_MAX)
@@ -79,15 +90,29 @@ class LeaseKeeper:
         per_look = int(limits.LEASE_REVOKES_PER_SECOND_MAX * limits.LEASE_EXPIRY_TICK_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for lease in self._lessor.expired(self._clock(), per_look):
-                    await self._slots.acquire()
-                    tasks.create_task(self._revoke(lease))
-                if due := self._lessor.checkpoints_due(self._clock()):
-                    tasks.create_task(self._checkpoint(due))
+                expired = self._lessor.expired(self._clock(), per_look)
+                due = self._lessor.checkpoints_due(self._clock())
+                if (expired or due) and await self._leads():
+                    for lease in expired:
+                        await self._slots.acquire()
+                        tasks.create_task(self._revoke(lease))
+                    if due:
+                        tasks.create_task(self._checkpoint(due))
                 await asyncio.sleep(limits.LEASE_EXPIRY_TICK_SECONDS)
+
+    async def _leads(self) -> bool:
+        """Whether this member still leads. If not, or nobody confirms it, whoever leads keeps the leases."""
+        try:
+            await self._wait_linearizable()
+        except EtcdError as error:
+            log.warn("ignored expired leases: nobody confirms that this member leads", error=error.message)
+            return False
+        return self._lessor.is_primary
 
     async def _revoke(self, lease: int) -> None:
         try:
+            if not self._lessor.is_primary:
+                return  # the lead went elsewhere while others were revoked
             await self._proposer.run("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease))
             log.debug("revoked expired lease", **{"lease-id": f"{lease:016x}"})
         except EtcdError as error:

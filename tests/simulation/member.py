@@ -264,9 +264,7 @@ class Process:
         if is_self:
             self.cluster.checks.leads(self.id, term)
             self.cluster.checks.log_holds_committed(self.id, term, self._term_at)
-        if is_self and not self.lessor.is_primary:
-            self.lessor.promote(self.loop.time(), 1.0)
-        elif not is_self and self.lessor.is_primary:
+        if not is_self and self.lessor.is_primary:
             self.lessor.demote()
 
     def _term_at(self, index: int) -> int | None:
@@ -281,6 +279,8 @@ class Process:
         self.cluster.checks.applied(self.id, entries, configurations)
 
     def entries_applied(self) -> None:
+        if not self.lessor.is_primary and self.node.leads and self.applier.applied_term == self.node.term:
+            self.lessor.promote(self.loop.time(), 1.0)
         index, revision = self.applier.applied_index, self.store.current_revision
         self.cluster.trace(f"{self.id} applied {index} r{revision}")
         changes = self.store.changes

@@ -8,8 +8,10 @@ import pytest
 
 from etcdpy.errors import Stopped, Timeout, TimeoutConnectionLost, TimeoutLeaderFailed
 from etcdpy.proto import raft_pb2
-from etcdpy.raft.message import decode_message, encode_message
+from etcdpy.raft.entry import Entry
+from etcdpy.raft.message import Message, decode_message, encode_message
 from etcdpy.raft.types import ConfState
+from etcdpy.server.node import _newest_answers
 from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Cluster, Recorded
 
@@ -239,3 +241,49 @@ def test_a_failed_install_is_a_failed_disk() -> None:
     error = StorageError("no space left")
     world.observer.installs[0][2](error)
     assert world.observer.failures == [error]
+
+
+def test_an_install_knows_nothing_as_committed_that_is_not_on_disk_with_it() -> None:
+    """A crash after it would leave a commit index beyond the end of the log, which no start accepts."""
+    cluster = cluster_led_by(1)
+    cluster.cut = {3}
+    propose(cluster, 1, 6)
+    cluster.run()
+    cluster.cut = set()
+    world = cluster.worlds[3]
+    conf_state = raft_pb2.ConfState(voters=(1, 2, 3))
+    snapshot = raft_pb2.Snapshot(metadata=raft_pb2.SnapshotMetadata(index=6, term=1, conf_state=conf_state))
+    after = Entry(b"x", None, 1, 7)
+    for sent in (
+        Message(raft_pb2.MsgSnap, to=3, from_=1, term=1, snapshot=snapshot),
+        Message(raft_pb2.MsgApp, to=3, from_=1, term=1, index=6, log_term=1, entries=[after], commit=7),
+    ):
+        world.node.receive(sent)
+    cluster.loop.run()
+    ((_, hard_state, done),) = world.observer.installs
+    assert hard_state.commit == 6
+    world.disk.log.install(snapshot)
+    done(None)
+    assert (world.disk.log.hard_state.commit, world.disk.log.last_index()) == (7, 7)
+
+
+def test_a_bug_in_what_follows_a_write_ends_the_process() -> None:
+    cluster = cluster_led_by(1)
+    world = cluster.worlds[1]
+    world.disk.inline = False
+    propose(cluster, 1)
+    cluster.loop.run()
+
+    def bug(_ready: object) -> None:
+        raise ZeroDivisionError
+
+    world.node._advance = bug
+    world.disk.finish()
+    assert [type(each) for each in world.observer.bugs] == [ZeroDivisionError]
+
+
+def test_an_answer_that_says_less_does_not_take_the_place_of_one_that_says_more() -> None:
+    more = Message(raft_pb2.MsgAppResp, to=1, from_=2, term=3, index=9)
+    less = Message(raft_pb2.MsgAppResp, to=1, from_=2, term=3, index=4)
+    assert _newest_answers([more, less]) == [more, less]
+    assert _newest_answers([less, more]) == [more]
