@@ -85,8 +85,9 @@ class Discovery:
         await self._persist("register member itself", lambda: self._registry.put(self._own_key, own))
         log.info("register member itself successfully", memberKey=self._own_key, memberInfo=own)
         size, members = await self._check()
-        while len(members) < size:
+        if len(members) < size:
             log.info("waiting for peers from discovery service", clusterSize=size, **{"found-peers": len(members)})
+        while len(members) < size:
             await self._sleep(limits.DISCOVERY_POLL_SECONDS)
             members = await self._members()
         log.info("found all needed peers from discovery service", clusterSize=size, **{"found-peers": len(members)})
