@@ -23,7 +23,7 @@ from etcdpy.proto.rpc_pb2 import Compare, PutRequest, RangeRequest, RequestOp, T
 from tests.support.memory_backend import MemoryBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class LevelBackend:
@@ -44,6 +44,10 @@ class LevelBackend:
 
     def put(self, key: bytes, value: bytes) -> None:
         self._db.put(key, value)
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            self._db.put(key, value)
 
     def delete(self, key: bytes) -> None:
         self._db.delete(key)
@@ -91,8 +95,16 @@ def puts(count: int) -> None:
         for name in some:
             put(name, value)
 
+    def put_runs() -> None:
+        for start in range(0, len(names), 32):
+            run = names[start : start + 32]
+            store.put_run(run, [value] * len(run))
+
     timed("put of an existing key, first time", len(some), put_some)
     timed("put of an existing key, again", len(some), put_some)
+    store = Store(BatchBackend())
+    timed(f"put of a new key, {count:,} keys, in runs of 32", count, put_runs)
+    timed("put of an existing key, in runs of 32", count, put_runs)
     store.changes = []
     timed("put of an existing key, someone listens", len(some), put_some)
     store.changes = None

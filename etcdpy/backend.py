@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 REVISION_BUCKET: Final = b"r"
 """mvcc: `r` + revision (8 bytes main, 4 bytes sub, big endian) [+ `t` for a tombstone] -> mvccpb.KeyValue."""
@@ -50,6 +50,10 @@ class Backend(Protocol):
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set `key` in the open batch."""
+        ...
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Set each key to its value, in order."""
         ...
 
     def delete(self, key: bytes) -> None:

@@ -6,7 +6,7 @@ the table instead of asking in every handler: see `restricted`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode
 from etcdpy.apply.plain_put import PlainPut
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from etcdpy.membership.members import Membership
     from etcdpy.mvcc.store import Store
     from etcdpy.raft.entry import Entry
+
+
+_PUT_DONE: Final = ("put", True)
 
 
 class Group(Protocol):
@@ -93,10 +96,18 @@ class Applier:
             "downgrade_info_set": self._downgrade_info_set,
         }
         self._handlers = self._base
+        self._takes_puts = True
+        """No alarm stands against them."""
+        self._run: list[tuple[Proposal | None, PlainPut]] = []
+        """Plain puts that follow each other and are not stored yet; empty between two calls."""
+
+    def _restrict(self) -> None:
+        self._handlers = restrict(self._base, self._alarms)
+        self._takes_puts = self._handlers["put"] is self._base["put"]
 
     def restore(self) -> None:
         """The alarms have been read: put their restrictions in force again."""
-        self._handlers = restrict(self._base, self._alarms)
+        self._restrict()
 
     def apply_all(self, entries: Sequence[Entry]) -> float:
         """Apply committed entries in order and answer whoever proposed them here. Returns the seconds it took.
@@ -104,13 +115,15 @@ class Applier:
         An entry that the state already holds is passed over: after a crash the log may reach further back. Who waits
         for an entry is told by the entry itself, if this member made it, or by the request's id. Durations
         are counted a batch at a time, each entry at the batch's mean: a clock for every put would cost as much as its
-        place in the index. Hot road: one loop, since a call more an entry costs 0.1 us.
+        place in the index. Plain puts that follow each other are stored together. Hot road: one loop, since a call more
+        an entry costs 0.1 us.
         """
         began = self._stopwatch()
         applied, handlers, counts, registry = self.applied_index, self._handlers, self.counts, self.registry
         foreign = self.foreign_counts
         counts.clear()
         foreign.clear()
+        run = self._run
         for entry in entries:
             if entry.index <= applied:
                 continue
@@ -122,11 +135,18 @@ class Applier:
             if proposal is None:
                 if entry.type or not entry.data:
                     # A new leader's first entry has no data: it only shows that the leader can commit.
+                    if run:
+                        self._apply_run()
                     self._apply_other(entry)
                     continue
                 kind, request = decode(entry.data)
             else:
                 kind, request = proposal.kind, proposal.request
+            if request.__class__ is PlainPut and self._takes_puts:
+                run.append((proposal, request))
+                continue
+            if run:
+                self._apply_run()
             try:
                 outcome = handlers[kind](request)
             except EtcdError as error:
@@ -142,11 +162,30 @@ class Applier:
             else:
                 foreign[key] = foreign.get(key, 0) + 1
             handlers = self._handlers  # an alarm may have changed them
+        if run:
+            self._apply_run()
         if entries:
             self.applied_index, self.applied_term = applied, entries[-1].term
         elapsed = self._stopwatch() - began
         self._note_durations(elapsed / max(len(entries), 1))
         return elapsed
+
+    def _apply_run(self) -> None:
+        """Store the plain puts that have gathered, and answer whoever proposed them here."""
+        run = self._run
+        keys, values = [request.key for _, request in run], [request.value for _, request in run]
+        revision = self._store.put_run(keys, values)
+        foreign = 0
+        for proposal, _ in run:
+            if proposal is not None:
+                proposal.answer((revision, b""))
+            else:
+                foreign += 1
+            revision += 1
+        self.counts[_PUT_DONE] = self.counts.get(_PUT_DONE, 0) + len(run)
+        if foreign:
+            self.foreign_counts[_PUT_DONE] = self.foreign_counts.get(_PUT_DONE, 0) + foreign
+        run.clear()
 
     def _count(self, kind: str, proposal: Proposal | None, *, success: bool) -> None:
         self.counts[kind, success] = self.counts.get((kind, success), 0) + 1
@@ -180,14 +219,10 @@ class Applier:
 
     # --- key-value ---
 
-    def _put(self, request: PlainPut | rpc_pb2.PutRequest) -> Outcome:
-        """Hot road: the plain put, which asks for nothing back and keeps nothing, goes straight to the store."""
-        store = self._store
-        if isinstance(request, PlainPut):
-            store.put(request.key, request.value)
-            return store.current_revision, b""
-        body = txn.apply_put(store, request)
-        return store.current_revision, body
+    def _put(self, request: rpc_pb2.PutRequest) -> Outcome:
+        """A put that asks for something back or keeps something; plain ones go by `_apply_run`."""
+        body = txn.apply_put(self._store, request)
+        return self._store.current_revision, body
 
     def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Outcome:
         body = txn.apply_delete_range(self._store, request)
@@ -241,7 +276,7 @@ class Applier:
         elif request.action == rpc_pb2.AlarmRequest.DEACTIVATE:
             cleared = self._alarms.deactivate(request.memberID, request.alarm)
             alarms = [cleared] if cleared is not None else []
-        self._handlers = restrict(self._base, self._alarms)
+        self._restrict()
         return self._store.current_revision, rpc_pb2.AlarmResponse(alarms=alarms).SerializeToString()
 
     def _cluster_version_set(self, request: Any) -> Outcome:

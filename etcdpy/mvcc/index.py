@@ -26,7 +26,7 @@ from etcdpy.limits import INDEX_JOURNAL_ENTRIES_MAX, RANGE_SLICE_KEYS_MAX
 from etcdpy.mvcc.revision import SUB_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     Row: TypeAlias = tuple[bytes, int, int, int]
@@ -154,6 +154,27 @@ class KeyIndex:
         self.live.add(key)
         self._journal.append((packed << 1, key))
         return history
+
+    def put_run(self, keys: Sequence[bytes], packed: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Note one put after the other. Returns, for each, the main revision that created its key and its version."""
+        creates: list[int] = []
+        versions: list[int] = []
+        note_create, note_version = creates.append, versions.append
+        find, put = self.entries.get, self.put
+        for key, revision in zip(keys, packed, strict=True):
+            entry = find(key)
+            if entry.__class__ is KeyHistory and not entry.ended:
+                entry.revisions.append(revision)
+                entry.version += 1
+            else:
+                entry = put(key, revision)
+            if entry is None:
+                note_create(revision >> SUB_BITS)
+                note_version(1)
+            else:
+                note_create(entry.create)
+                note_version(entry.version)
+        return creates, versions
 
     def delete(self, key: bytes, packed: int) -> int:
         """Note a deletion of a live key. Returns the packed revision that it ends."""

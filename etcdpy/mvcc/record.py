@@ -60,6 +60,35 @@ def put_record(key: bytes, create: int, mod: int, version: int, value: bytes, le
     return b"".join(parts)
 
 
+def put_records(
+    keys: Sequence[bytes], values: Sequence[bytes], creates: Sequence[int], first_mod: int, versions: Sequence[int]
+) -> list[bytes]:
+    """The records of puts without leases whose main revisions follow each other from `first_mod` on."""
+    records: list[bytes] = []
+    add, join = records.append, b"".join
+    small, small_end = SMALL, SMALL_END
+    mod = first_mod
+    for key, value, create, version in zip(keys, values, creates, versions, strict=True):
+        mod_bytes = varint(mod)
+        key_bytes, value_bytes = len(key), len(value)
+        parts = [
+            b"\x0a",
+            small[key_bytes] if key_bytes < small_end else varint(key_bytes),
+            key,
+            b"\x10",
+            mod_bytes if create == mod else varint(create),
+            b"\x18",
+            mod_bytes,
+            b"\x20",
+            small[version] if version < small_end else varint(version),
+        ]
+        if value_bytes:
+            parts += (b"\x2a", small[value_bytes] if value_bytes < small_end else varint(value_bytes), value)
+        add(join(parts))
+        mod += 1
+    return records
+
+
 def first_record(key: bytes, revision: int, value: bytes, lease: int) -> bytes:
     """The record of a put that creates its key: `put_record(key, revision, revision, 1, value, lease)`, faster."""
     length = len(key)

@@ -10,9 +10,12 @@ and 1 ms from here; a read of one key 4 us and 0.1 us.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from etcdpy.limits import RECORD_CACHE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 OVERHEAD_BYTES: Final = 160
 """What an entry takes beside its bytes: the objects' headers, the key's integer, its share of the dict."""
@@ -38,8 +41,18 @@ class RecordCache:
         self._young[packed] = record
         self._room -= len(record) + OVERHEAD_BYTES
         if self._room < 0:
-            self._old, self._young = self._young, {}
-            self._room = self._generation_bytes
+            self._turn_over()
+
+    def add_many(self, packed: Iterable[int], records: list[bytes]) -> None:
+        """Keep several records."""
+        self._young.update(zip(packed, records, strict=True))
+        self._room -= sum(map(len, records)) + OVERHEAD_BYTES * len(records)
+        if self._room < 0:
+            self._turn_over()
+
+    def _turn_over(self) -> None:
+        self._old, self._young = self._young, {}
+        self._room = self._generation_bytes
 
     def get(self, packed: int) -> bytes | None:
         """The record, if it is still there."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from etcdpy.storage.leveldb import Batch, Database, LevelError, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _MISSING: Final = object()
@@ -111,6 +111,11 @@ class StateBackend:
         """See Backend.put."""
         self._open[key] = value
         self.open_bytes += len(value)
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """See Backend.put_many."""
+        self._open.update(zip(keys, values, strict=True))
+        self.open_bytes += sum(map(len, values))
 
     def delete(self, key: bytes) -> None:
         """See Backend.delete."""

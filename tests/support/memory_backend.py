@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class MemoryBackend:
@@ -48,6 +48,10 @@ class MemoryBackend:
             else:
                 self._sorted = None
         self._values[key] = value
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            self.put(key, value)
 
     def delete(self, key: bytes) -> None:
         if self._values.pop(key, None) is not None:

@@ -9,13 +9,14 @@ import pytest
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder
+from etcdpy.apply.plain_put import read_put
 from etcdpy.apply.proposal import Proposal
 from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, MemberNotFound, NoSpace
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member, Membership
 from etcdpy.membership.versions import DowngradeInfo
 from etcdpy.mvcc.store import Store
-from etcdpy.proto import membership_pb2, raft_pb2, rpc_pb2
+from etcdpy.proto import kv_pb2, membership_pb2, raft_pb2, rpc_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from tests.support.memory_backend import MemoryBackend
 
@@ -34,8 +35,9 @@ class Recorded(Proposal):
 
     def __init__(self, kind: str, request: Message) -> None:
         self.kind = kind
-        self.request = request
-        self.data = ENCODER.encode(kind, request.SerializeToString())
+        body = request.SerializeToString()
+        self.request = read_put(body) if kind == "put" else request
+        self.data = ENCODER.encode(kind, body)
         self.outcome: Outcome | None = None
         self.refusals: list[type[EtcdError]] = []
 
@@ -106,6 +108,36 @@ def test_a_put_answers_its_revision_and_nothing_else(world: World) -> None:
     assert world.do("put", put(b"b")).outcome == (3, b"")
     assert world.applier.applied_index == 2
     assert world.applier.applied_term == 2
+
+
+def test_puts_that_are_stored_together_keep_their_place_among_the_others(world: World) -> None:
+    proposals = [
+        Recorded("put", put(b"a", b"1")),
+        Recorded("put", put(b"b")),
+        Recorded("delete_range", rpc_pb2.DeleteRangeRequest(key=b"a")),
+        Recorded("put", put(b"a", b"2")),
+        Recorded("put", put(b"a", b"3", prev_kv=True)),
+        Recorded("put", put(b"c")),
+    ]
+    entries = [Entry(each.data, each, 2, index) for index, each in enumerate(proposals, 1)]
+    entries[1].proposal = None  # another member's
+    entries[5].proposal = None
+    world.applier.apply_all(entries)
+    assert [each.outcome and each.outcome[0] for each in proposals] == [2, None, 4, 5, 6, None]
+    previous = proposals[4].outcome
+    assert previous is not None
+    assert rpc_pb2.PutResponse.FromString(previous[1]).prev_kv.value == b"2"
+    assert world.store.current_revision == 7
+    assert world.applier.counts == {("put", True): 5, ("delete_range", True): 1}
+    assert world.applier.foreign_counts == {("put", True): 2}
+    assert [kv_pb2.KeyValue.FromString(record).key for _, _, _, record in world.store.changes or ()] == [
+        b"a",
+        b"b",
+        b"a",
+        b"a",
+        b"a",
+        b"c",
+    ]
 
 
 def test_a_put_with_prev_kv_brings_the_record_back(world: World) -> None:
