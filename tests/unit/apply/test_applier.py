@@ -122,6 +122,7 @@ def test_puts_that_are_stored_together_keep_their_place_among_the_others(world: 
     entries = [Entry(each.data, each, 2, index) for index, each in enumerate(proposals, 1)]
     entries[1].proposal = None  # another member's
     entries[5].proposal = None
+    world.store.changes = []
     world.applier.apply_all(entries)
     assert [each.outcome and each.outcome[0] for each in proposals] == [2, None, 4, 5, 6, None]
     previous = proposals[4].outcome
@@ -130,7 +131,7 @@ def test_puts_that_are_stored_together_keep_their_place_among_the_others(world: 
     assert world.store.current_revision == 7
     assert world.applier.counts == {("put", True): 5, ("delete_range", True): 1}
     assert world.applier.foreign_counts == {("put", True): 2}
-    assert [kv_pb2.KeyValue.FromString(record).key for _, _, _, record in world.store.changes or ()] == [
+    assert [kv_pb2.KeyValue.FromString(record).key for _, _, _, record in world.store.changes] == [
         b"a",
         b"b",
         b"a",
