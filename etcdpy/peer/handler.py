@@ -112,6 +112,8 @@ class RaftPaths:
         reason = roads.refusal(message)
         if reason:
             return self._forbidden(reason)
+        if message.type == MSG_SNAP:
+            return refused(400, "wrong raft message type", self._cluster)  # its state does not come this way
         roads.receiver.receive(message)
         return HttpResponse(204, [self._cluster])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from etcdpy.peer.codec import MSG_SNAP
 from etcdpy.peer.connections import Connections, Dialer
 from etcdpy.peer.metrics import PeerMetrics
 from etcdpy.peer.names import id_text, request_headers
@@ -80,8 +81,11 @@ class Roads:
         )
 
     def deliver(self, message: Message) -> None:
-        """Hand a message from a stream to the receiver, if it is for us and from nobody who was removed."""
-        if not self.refusal(message):
+        """Hand a message from a stream to the receiver, if it is for us and from nobody who was removed.
+
+        Not a MsgSnap: its state comes beside it, so it has a path of its own.
+        """
+        if message.type != MSG_SNAP and not self.refusal(message):
             self.receiver.receive(message)
 
     def refusal(self, message: Message) -> str:

@@ -329,7 +329,7 @@ class RawNode:
     @property
     def lead_transferee(self) -> int:
         """As leader: to whom the lead is being handed, 0 for nobody."""
-        return 0
+        return self._raft.lead_transferee
 
     @property
     def term(self) -> int:

@@ -180,7 +180,13 @@ class SnapshotSender:
         self._spawn(self._send(message))
 
     async def _send(self, message: Message) -> None:
-        shared = self._shared_for(message.to)
+        try:
+            shared = self._shared_for(message.to)
+        except StorageError as error:
+            log.warn("failed to send database snapshot", error=str(error), **{"remote-peer-id": f"{message.to:x}"})
+            self._targets.discard(message.to)
+            self._carrier.snapshot_sent(message.to, False)
+            return
         shared.users += 1
         began = perf_counter()
         try:

@@ -426,6 +426,7 @@ def test_refusals_are_etcds(
         (Message(HEARTBEAT, to=1, from_=6), 403, '{"message": "cannot process message from removed member"}'),
         (Message(HEARTBEAT, to=3, from_=2), 403, '{"message": "cannot process message to mismatch member"}'),
         (None, 400, "error unmarshalling raft message"),
+        (Message(SNAP, to=1, from_=2), 400, "wrong raft message type"),
         (Message(HEARTBEAT, to=1, from_=2), 204, ""),
     ],
 )

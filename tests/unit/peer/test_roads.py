@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,7 +15,10 @@ from etcdpy.peer.connections import Answer, PeerUnreachable
 from etcdpy.peer.metrics import PeerMetrics
 from etcdpy.peer.names import minor_version, parse_id, request_headers, sender_refusal
 from etcdpy.peer.prober import Prober, parse_timestamp, probe_answer
+from etcdpy.peer.roads import Roads
 from etcdpy.peer.status import PeerStatus, UrlPicker
+from etcdpy.proto import raft_pb2
+from etcdpy.raft.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,3 +177,13 @@ def test_a_member_that_does_not_answer_well_is_logged(
     assert probing.error
     probing.report()
     assert [record.message for record in caplog.records] == ["prober detected unhealthy status"]
+
+
+def test_a_snapshot_without_its_state_is_not_delivered() -> None:
+    taken: list[Message] = []
+    receiver = SimpleNamespace(is_removed=lambda _member: False, receive=taken.append)
+    roads = SimpleNamespace(receiver=receiver, own_id=1)
+    roads.refusal = partial(Roads.refusal, cast("Roads", roads))
+    for kind in (raft_pb2.MsgSnap, raft_pb2.MsgVote):
+        Roads.deliver(cast("Roads", roads), Message(kind, to=1, from_=2))
+    assert [message.type for message in taken] == [raft_pb2.MsgVote]

@@ -287,3 +287,14 @@ def test_an_answer_that_says_less_does_not_take_the_place_of_one_that_says_more(
     less = Message(raft_pb2.MsgAppResp, to=1, from_=2, term=3, index=4)
     assert _newest_answers([more, less]) == [more, less]
     assert _newest_answers([less, more]) == [more]
+
+
+def test_proposals_wait_while_the_leadership_goes_over() -> None:
+    cluster = cluster_led_by(1)
+    cluster.lost = lambda message: message.type == raft_pb2.MsgTimeoutNow
+    cluster.worlds[1].node.transfer_leadership(2)
+    (proposal,) = propose(cluster, 1)
+    cluster.run()
+    assert proposal.outcomes == []
+    cluster.tick(2.0)
+    assert proposal.outcomes == [2], "the handing over was given up"

@@ -22,6 +22,7 @@ from etcdpy.server import snapshot_files
 from etcdpy.server.snapshot_files import Workers
 from etcdpy.server.snapshot_receiver import SnapshotReceiver, SnapshotRefused
 from etcdpy.server.snapshot_sender import SnapshotSender
+from etcdpy.storage.errors import StorageError
 from tests.support.storage import flush, new_engine
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from etcdpy.backend import Backend
     from etcdpy.peer.posting import SnapshotBody
-    from etcdpy.storage.errors import StorageError
 
 OWN = {"leader": 0x11, "follower": 0x22}
 
@@ -288,21 +288,30 @@ def test_the_log_is_held_while_a_snapshot_is_on_its_way(tmp_path: Path, monkeypa
     play(tmp_path, scene)
 
 
-@pytest.mark.parametrize("reason", ["deposed", "replaced", "disk full"])
+@pytest.mark.parametrize("reason", ["deposed", "replaced", "disk full", "state unreadable"])
 def test_a_snapshot_that_cannot_be_made_is_reported(
     tmp_path: Path, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scene(leader: World, _follower: World) -> None:
         if reason == "disk full":
             monkeypatch.setattr(snapshot_files, "check_room", no_room)
+        if reason == "state unreadable":
+            monkeypatch.setattr(leader.engine, "frozen_view", unreadable)
         leader.sender.send(snapshot_message(term=2 if reason == "deposed" else 1))
         if reason == "replaced":
             await asyncio.sleep(0)
             leader.sender.let_go_of_state()
         await leader.settle()
         assert leader.reports == [(OWN["follower"], False)]
+        leader.sender.send(snapshot_message(term=2))
+        await leader.settle()
+        assert len(leader.reports) == 2, "the next one is tried"
 
     play(tmp_path, scene)
+
+
+def unreadable() -> None:
+    raise StorageError("it cannot be read")
 
 
 def no_room(path: Path, size_bytes: int) -> None:
