@@ -12,7 +12,7 @@ from etcdpy.proto import raft_pb2
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.message import Message
@@ -44,6 +44,8 @@ class Checks:
         self.last_committed = 0
         self.committed_in = 0
         """No later term than this one committed the last of them."""
+        self.earlier: dict[ConfState, list[ConfState]] = {}
+        """Configuration -> those from which members went over to it."""
         self.requests: dict[bytes, int] = {}
         """Payload of an entry -> where it was committed."""
         self.digests: dict[int, tuple[int, int]] = {}
@@ -81,19 +83,16 @@ class Checks:
 
     def written(self, member: int, job: Job) -> None:
         """A member's disk took a job."""
-        batch = job.log_batch
-        disk = self.disks[member]
-        if batch is None:
-            return
+        batch, disk = job.log_batch, self.disks[member]
+        if batch is None or disk.log_tail:
+            return  # or not synced: a crash may still take it away
         before, known = self.terms.get(member, 0), batch.hard_state.term
         if known < before:
             raise Violation(f"the term of {member} goes back on its disk from {before} to {known}")
         self.terms[member] = known
         if not batch.stored:
             return
-        content = disk.log if job.must_sync or not disk.log_tail else None
-        if content is None:
-            return
+        content = disk.log
         previous = content.term(batch.first - 1) if batch.first > content.start[0] else 0
         for index, (term, wire) in enumerate(batch.stored, start=batch.first):
             self._note_entry(member, index, term, previous, zlib.crc32(wire))
@@ -107,8 +106,7 @@ class Checks:
     # --- state machine safety, durability of what is committed ---
 
     def applied(self, member: int, entries: Sequence[Entry], configurations: Iterable[ConfState]) -> None:
-        """A member is about to apply entries. `configurations` are those by which they may have been committed: its
-        own, and those of whoever leads."""
+        """A member is about to apply entries. `configurations` are its own, and those of whoever leads."""
         newest = None
         for entry in entries:
             checksum = zlib.crc32(entry.data)
@@ -121,9 +119,23 @@ class Checks:
                 self._note_request(entry)
             elif known != (entry.term, checksum):
                 raise Violation(f"{member} applies another entry {entry.index} than others: {entry} after {known}")
-        if newest is not None and not any(self._is_durable(newest, each) for each in configurations):
+        if newest is not None and not any(
+            self._is_durable(newest, each) for each in self._with_earlier(configurations)
+        ):
             holders = [each for each in sorted(self.disks) if self._holds(each, newest)]
             raise Violation(f"{member} takes {newest} for committed, but only the disks of {holders} hold it")
+
+    def changed_members(self, before: ConfState, after: ConfState) -> None:
+        """Somebody went over from one configuration to the next."""
+        self.earlier.setdefault(after, [])
+        if before not in self.earlier[after]:
+            self.earlier[after].append(before)
+
+    def _with_earlier(self, configurations: Iterable[ConfState]) -> Iterator[ConfState]:
+        """What was committed right after a change may have been committed before its leader applied that change."""
+        for each in configurations:
+            yield each
+            yield from self.earlier.get(each, ())
 
     def _note_request(self, entry: Entry) -> None:
         if entry.data:
@@ -173,7 +185,9 @@ class Checks:
         term = durable.term if durable is not None else 0
         if message.term > term:
             raise Violation(f"{message} leaves {member}, whose disk knows of term {term} only")
-        if message.type == raft_pb2.MsgAppResp and not message.reject and message.index > content.last:
+        # What was acknowledged in an earlier term may have been replaced since by a later leader, in the same write.
+        acknowledges = message.type == raft_pb2.MsgAppResp and not message.reject and message.term == term
+        if acknowledges and message.index > content.last:
             raise Violation(f"{message} acknowledges more than the disk of {member} holds: {content.last}")
         if message.type in (raft_pb2.MsgVote, raft_pb2.MsgVoteResp) and not message.reject:
             candidate = member if message.type == raft_pb2.MsgVote else message.to

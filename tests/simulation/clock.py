@@ -91,6 +91,10 @@ class Loop:
     def time(self) -> float:
         return self._offset + self._time.now * self._rate
 
+    def run_true(self) -> None:
+        """From now on the clock keeps true time."""
+        self._offset, self._rate = self.time() - self._time.now, 1.0
+
     def call_soon(self, callback: Callable[..., object], *arguments: Any) -> Handle:
         return self._time.soon(callback, arguments, self)
 

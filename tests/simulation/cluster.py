@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from etcdpy.membership.member import Member
 from etcdpy.mvcc.fetch import finish
+from etcdpy.proto import raft_pb2
 from etcdpy.server.bootstrap import Action, Beginning
-from tests.simulation import faults, verdict
+from tests.simulation import faults, snapshots, verdict
 from tests.simulation.checks import Checks
 from tests.simulation.client import Client
 from tests.simulation.clock import Loop, Time
 from tests.simulation.member import CLUSTER_ID, Process
 from tests.simulation.network import Network, Weather
+from tests.simulation.operator import Operator
 from tests.simulation.violation import Violation
 from tests.simulation.watcher import Watcher
 from tests.support import memory_engine
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from etcdpy.raft.message import Message
     from etcdpy.raft.types import ConfState
+    from tests.support.memory_engine import FrozenView
 
 TICK_SECONDS = 0.1
 TICKS = 160
@@ -55,8 +59,9 @@ class Cluster:
         self.network = Network(self.time, self.draws["net"], self._deliver, self._lost, self.trace)
         mix = self.mix
         self.network.weather = Weather(mix.loss, mix.doubled, mix.delay, mix.late, told=mix.told)
-        self.election_ticks = self.draws["clock"].choice([5, 10])
-        self.snapshot_count = 1 << 30
+        self.raft_options = self._draw_raft_options()
+        self.snapshot_count = self.draws["clock"].choice([6, 30, 1 << 30])
+        """After how many entries logs are truncated."""
         ids = range(1, members + 1)
         self.founding = [Member(each, (f"http://m{each}:2380",), f"m{each}") for each in ids]
         self.disks: dict[int, memory_engine.Disk] = self.checks.disks
@@ -82,10 +87,18 @@ class Cluster:
             )
             for number in range(CLIENTS)
         ]
+        self.operator = Operator(self.time, load, self._any_process, self._next_member, self.trace)
         self.watchers = [Watcher(f"w{number}", self.time, load, self._any_process) for number in range(WATCHERS)]
+        self.retired: set[int] = set()
+        """Members that were removed; they end sooner or later, and do not come back."""
+        self._newest_member = members
         for each in ids:
-            self.media[each] = faults.Disk(self.time, self.draws["disk"], mix)
-            self.disks[each] = memory_engine.Disk()
+            self._add_machine(each)
+
+    def _add_machine(self, member: int) -> None:
+        self.media[member] = faults.Disk(self.time, self.draws["disk"], self.mix)
+        self.media[member].sound = self.healing
+        self.disks[member] = memory_engine.Disk()
 
     # --- the run ---
 
@@ -96,6 +109,7 @@ class Cluster:
             client.begin()
         for watcher in self.watchers:
             watcher.begin()
+        self.operator.begin()
         self._next_fault()
         self.time.run_until(self.ticks * TICK_SECONDS)
         self._heal()
@@ -118,7 +132,9 @@ class Cluster:
         """Start a member's process on what its disk holds."""
         clock = self.draws["clock"]
         self.starts += 1
-        loop = Loop(self.time, 1.0 + clock.uniform(-1, 1) * self.mix.drift, clock.uniform(0, 1e6))
+        # Without pre-vote a member that lags behind, and whose clock runs fast, may keep any other from being elected.
+        rate = 1.0 if self.healing else 1.0 + clock.uniform(-1, 1) * self.mix.drift
+        loop = Loop(self.time, rate, clock.uniform(0, 1e6))
         founders = Beginning(Action.FOUND, CLUSTER_ID, member, tuple(self.founding)) if self._founds(member) else None
         process = Process(
             self,
@@ -127,13 +143,23 @@ class Cluster:
             self.media[member],
             loop,
             seed=f"{self.seed}/member/{member}/{self.starts}",
-            election_ticks=self.election_ticks,
+            raft_options=self.raft_options,
             snapshot_count=self.snapshot_count,
             founders=founders,
         )
         self.trace(f"{member} starts at applied {process.engine.applied_index}")
         self.processes[member] = process
         process.begin()
+
+    def _draw_raft_options(self) -> dict[str, Any]:
+        """Small windows and messages make a few entries a long way."""
+        draw = self.draws["clock"]
+        return {
+            "election_ticks": draw.choice([5, 10]),
+            "max_message_bytes": draw.choice([40, 200, 1 << 16]),
+            "max_inflight_messages": draw.choice([1, 4, 256]),
+            "pre_vote": draw.random() < 0.7,
+        }
 
     def _founds(self, member: int) -> bool:
         return any(each.id == member for each in self.founding)
@@ -169,8 +195,35 @@ class Cluster:
         self.time.after(pause, self._start_again, member)
 
     def _start_again(self, member: int) -> None:
-        if member not in self.processes:
+        if member not in self.processes and member not in self.retired:
             self.start(member)
+
+    # --- members that come and go ---
+
+    @property
+    def machines(self) -> list[int]:
+        """Where a process should run."""
+        return [each for each in sorted(self.disks) if each not in self.retired]
+
+    def _next_member(self) -> int:
+        self._newest_member += 1
+        return self._newest_member
+
+    def member_changed(self, process: Process, change: raft_pb2.ConfChange) -> None:
+        """Somebody has applied a change: the first to do so tells those who run the machines."""
+        member = change.node_id
+        if change.type == raft_pb2.ConfChangeRemoveNode:
+            if member == process.id:
+                self.died(process, "removed")
+            if member not in self.retired:
+                self.retired.add(member)
+                self.time.after(0.1 if self.healing else self.draws["faults"].random() * 3, self._retire, member)
+        elif member not in self.disks:
+            self._add_machine(member)
+            self._start_later(member)
+
+    def _retire(self, member: int) -> None:
+        self.stop(member, power=False)
 
     def _any_process(self) -> Process | None:
         running = [self.processes[each] for each in sorted(self.processes)]
@@ -190,17 +243,31 @@ class Cluster:
             return
         for message in messages:
             self.checks.sent(process.id, message)
-            self.network.send(message)
+            view = snapshots.attach(process, message) if message.type == raft_pb2.MsgSnap else None
+            self.network.send(message, view)
 
-    def _deliver(self, message: Message, _attachment: object) -> None:
+    def _deliver(self, message: Message, view: FrozenView | None) -> None:
         process = self.processes.get(message.to)
-        if process is not None:
+        if view is not None:
+            self._report_snapshot(message, ok=process is not None)
+        if process is None or process.membership.is_removed(message.from_):
+            return
+        if view is not None:
+            process.loop.call_soon(process.receiver.take, message, view)
+        else:
             process.loop.call_soon(process.node.receive, message)
 
     def _lost(self, message: Message) -> None:
         process = self.processes.get(message.from_)
-        if process is not None:
+        if message.type == raft_pb2.MsgSnap:
+            self._report_snapshot(message, ok=False)
+        elif process is not None:
             process.loop.call_soon(process.node.unreachable, message.to)
+
+    def _report_snapshot(self, message: Message, *, ok: bool) -> None:
+        sender = self.processes.get(message.from_)
+        if sender is not None:
+            sender.loop.call_soon(partial(sender.node.snapshot_sent, message.to, ok=ok))
 
     # --- faults ---
 
@@ -224,11 +291,11 @@ class Cluster:
         self.time.after(self.draws["faults"].uniform(0.3, 5.0), self.network.cuts.clear)
 
     def _fault_split(self, draw: random.Random) -> None:
-        ids = sorted(self.disks)
+        ids = self.machines
         self._cut(set(draw.sample(ids, draw.randint(1, len(ids) - 1))), one_way=False)
 
     def _fault_one_way(self, draw: random.Random) -> None:
-        ids = sorted(self.disks)
+        ids = self.machines
         self._cut(set(draw.sample(ids, draw.randint(1, len(ids) - 1))), one_way=True)
 
     def _fault_isolate_leader(self, draw: random.Random) -> None:
@@ -260,10 +327,10 @@ class Cluster:
             process.loop.stopped_until = self.time.now + draw.uniform(0.2, 3.0)
 
     def _fault_slow_disk(self, draw: random.Random) -> None:
-        self.media[draw.choice(sorted(self.media))].slow_until = self.time.now + draw.uniform(0.5, 4.0)
+        self.media[draw.choice(self.machines)].slow_until = self.time.now + draw.uniform(0.5, 4.0)
 
     def _fault_fail_disk(self, draw: random.Random) -> None:
-        self.media[draw.choice(sorted(self.media))].fails = True
+        self.media[draw.choice(self.machines)].fails = True
 
     def _fault_transfer(self, draw: random.Random) -> None:
         leaders = self.leaders()
@@ -284,7 +351,11 @@ class Cluster:
             medium.sound, medium.fails, medium.slow_until = True, False, 0.0
         for process in self.processes.values():
             process.loop.stopped_until = 0.0
-        for member in sorted(self.disks):
+            process.loop.run_true()
+        self.operator.stopped = True
+        for member in sorted(self.retired):
+            self._retire(member)
+        for member in self.machines:
             self._start_again(member)
 
     def _await_convergence(self) -> None:
@@ -308,11 +379,13 @@ class Cluster:
 
     def _is_settled(self) -> bool:
         processes = [self.processes[each] for each in sorted(self.processes)]
+        if not processes:
+            return False
         leaders = {process.node.leader for process in processes}
         applied = {process.applier.applied_index for process in processes}
         committed = {process.raw.committed for process in processes}
         last = {process.engine.log.last_index() for process in processes}
-        if any(client.busy for client in self.clients) or len(processes) < len(self.disks):
+        if any(client.busy for client in self.clients) or sorted(self.processes) != self.machines:
             return False
         if any(process.store.compactions.pending or process.hub.has_work for process in processes):
             return False

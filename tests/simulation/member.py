@@ -19,10 +19,12 @@ from etcdpy.mvcc.compaction import WAITS
 from etcdpy.mvcc.history import BackendHistory
 from etcdpy.mvcc.store import Store
 from etcdpy.mvcc.watch import WatchHub
-from etcdpy.proto import membership_pb2, rpc_pb2
+from etcdpy.proto import membership_pb2, raft_pb2, rpc_pb2
+from etcdpy.raft.entry import EntryType
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server.node import Node
+from tests.simulation.snapshots import Receiver
 from tests.simulation.violation import Violation
 from tests.support.memory_engine import MemoryEngine
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message as Request
 
     from etcdpy.apply.proposal import Outcome
-    from etcdpy.proto import raft_pb2
+    from etcdpy.backend import Backend
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.message import Message
     from etcdpy.server.bootstrap import Beginning
@@ -58,6 +60,7 @@ class Cluster(Protocol):
     def send(self, process: Process, messages: Sequence[Message]) -> None: ...
     def died(self, process: Process, reason: str) -> None: ...
     def trace(self, line: str) -> None: ...
+    def member_changed(self, process: Process, change: raft_pb2.ConfChange) -> None: ...
     def leader_configurations(self) -> list[ConfState]: ...
 
 
@@ -88,6 +91,28 @@ class CheckedApplier(Applier):
         self.process.about_to_apply([entry for entry in entries if entry.index > self.applied_index])
         return super().apply_all(entries)
 
+    def _change_members(self, entry: Entry) -> None:
+        """The server proposes one change at a time; raft can do several, which are played here."""
+        if entry.type != EntryType.CONF_CHANGE_V2:
+            super()._change_members(entry)
+            return
+        joint = raft_pb2.ConfChangeV2.FromString(entry.data)
+        singles = [raft_pb2.ConfChange(type=each.type, node_id=each.node_id) for each in joint.changes]
+        for single in singles:
+            if single.type == raft_pb2.ConfChangeAddNode:
+                single.context = joint.context
+        try:
+            for single in singles:
+                self._membership.check(single)
+        except EtcdError as error:
+            self._group.apply_conf_change(raft_pb2.ConfChange(node_id=0))
+            self._group.conf_change_applied(singles[0], error)
+            return
+        self._group.apply_conf_change(joint)
+        for single in singles:
+            self._membership.apply(single)
+            self._group.conf_change_applied(single, None)
+
 
 class Process:
     """`founders` are the members of a cluster that is founded; None for one that joins or starts again."""
@@ -101,7 +126,7 @@ class Process:
         loop: Loop,
         *,
         seed: str,
-        election_ticks: int,
+        raft_options: dict[str, Any],
         snapshot_count: int,
         founders: Beginning | None,
     ) -> None:
@@ -115,9 +140,7 @@ class Process:
         backend = self.engine.state
         self.membership = Membership(backend, max_learners=2)
         self.alarms = AlarmStore(backend)
-        self.lessor = Lessor(
-            backend, minimum_ttl=MINIMUM_TTL_SECONDS, checkpoint_persist=True, retry_seconds=REQUEST_TIMEOUT_SECONDS
-        )
+        self.lessor = self.make_lessor(backend)
         self.store = Store(backend, self.lessor)
         self._bootstrap(founders)
         self._restore()
@@ -125,9 +148,10 @@ class Process:
         self.hub = WatchHub(
             BackendHistory(backend, self.store), cluster_id=CLUSTER_ID, member_id=identity, random=self.random
         )
-        self.raw = self._make_raw(election_ticks)
+        self.raw = self._make_raw(raft_options)
         self.applier = self._make_applier()
-        self.node = self._make_node(election_ticks)
+        self.node = self._make_node(raft_options["election_ticks"])
+        self.receiver = Receiver(self)
         self._compacting: Any = None
         self._serving_watchers = False
         self._published = False
@@ -135,14 +159,19 @@ class Process:
 
     # --- start ---
 
-    def _make_raw(self, election_ticks: int) -> RawNode:
+    def make_lessor(self, backend: Backend) -> Lessor:
+        return Lessor(
+            backend, minimum_ttl=MINIMUM_TTL_SECONDS, checkpoint_persist=True, retry_seconds=REQUEST_TIMEOUT_SECONDS
+        )
+
+    def _make_raw(self, options: dict[str, Any]) -> RawNode:
         return RawNode(
             Config(
                 id=self.id,
                 storage=self.engine.log,
                 random=self.random,
-                election_ticks=election_ticks,
                 applied=self.engine.applied_index,
+                **options,
             )
         )
 
@@ -251,10 +280,15 @@ class Process:
     # --- Group ---
 
     def apply_conf_change(self, change: raft_pb2.ConfChange | raft_pb2.ConfChangeV2) -> None:
-        self.engine.set_conf_state(self.raw.apply_conf_change(change))
+        before = self.raw.conf_state()
+        after = self.raw.apply_conf_change(change)
+        self.engine.set_conf_state(after)
+        self.cluster.checks.changed_members(before, after)
 
     def conf_change_applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
         self.cluster.trace(f"{self.id} change of {change.node_id} applied {error.message if error else ''}")
+        if error is None:
+            self.cluster.member_changed(self, change)
 
     # --- Observer ---
 
@@ -294,13 +328,22 @@ class Process:
     def send(self, messages: Sequence[Message]) -> None:
         self.cluster.send(self, messages)
 
-    def connected_since(self, started: float) -> bool:
-        return True
-
     def install_snapshot(
         self, snapshot: raft_pb2.Snapshot, hard_state: HardState, done: Callable[[StorageError | None], None]
     ) -> None:
-        raise AssertionError("the log is never truncated here, so nobody sends a snapshot")
+        self.receiver.install(snapshot, hard_state, done)
+
+    def state_is_replaced(self) -> None:
+        """In the turn in which everything goes over to another member's state."""
+        self._compacting = None
+        if self.store.compactions.pending:
+            self._compact_later()
+        self.serve_watchers()
+        digest = self.engine.state.digest
+        self.cluster.checks.state(self.id, self.applier.applied_index, self.store.current_revision, digest)
+
+    def connected_since(self, started: float) -> bool:
+        return True
 
     def broken(self, error: Exception) -> None:
         raise Violation(f"member {self.id} breaks: {error!r}") from error
@@ -326,6 +369,8 @@ class Process:
             self.loop.call_later(0.01, self._compact)
 
     def _compact(self) -> None:
+        if self._compacting is None:
+            return
         gone = next(self._compacting, None)
         if gone is None:
             self._compacting = None

@@ -6,7 +6,7 @@ Nothing is promised, not even what TCP would: the protocol has to live with less
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.message import decode_message, encode_message, type_name
@@ -40,7 +40,7 @@ class Network:
         self,
         time: Time,
         draw: Random,
-        deliver: Callable[[Message, object], None],
+        deliver: Callable[[Message, Any], None],
         lost: Callable[[Message], None],
         trace: Callable[[str], None],
     ) -> None:
@@ -83,6 +83,8 @@ class Network:
     def _arrive(self, wire: bytes, attachment: object) -> None:
         message = decode_message(wire)
         if (message.from_, message.to) in self.cuts:
+            if attachment is not None:
+                self._lost(message)
             return
         self._trace(
             f"{message.from_}->{message.to} {type_name(message.type)} t{message.term} i{message.index} "
