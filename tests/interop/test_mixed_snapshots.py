@@ -13,11 +13,21 @@ from tests.support.cluster import Cluster
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.cluster import ClusterMember
     from tests.support.members import Kind
 
 pytestmark = [pytest.mark.reference, pytest.mark.timeout(120)]
 
 FLAGS = ("--snapshot-count=100", "--snapshot-catchup-entries=20")
+
+
+def alarms_and_members(cluster: Cluster, member: ClusterMember) -> list[list[bytes]]:
+    """What a member knows by itself."""
+    client = cluster.client(member)
+    alarms = client.maintenance.Alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)).alarms
+    members = client.cluster.MemberList(rpc_pb2.MemberListRequest(linearizable=False)).members
+    assert [len(alarms), len(members)] == [1, len(cluster.members)]
+    return [sorted(each.SerializeToString() for each in found) for found in (alarms, members)]
 
 
 @pytest.mark.parametrize(
@@ -35,8 +45,15 @@ def test_a_member_that_was_away_for_long(tmp_path: Path, leader_kind: Kind, foll
             client.put(b"k%03d" % (number % 120), b"%d" % number, lease=lease if number % 10 == 0 else 0)
         client.delete(b"k007")
         client.compact(client.revision() - 50)
-        cluster.restart(follower)
+        alarm = rpc_pb2.AlarmRequest(memberID=follower.id, alarm=rpc_pb2.NOSPACE)
+        alarm.action = rpc_pb2.AlarmRequest.ACTIVATE
+        client.maintenance.Alarm(alarm)
+        follower.launch()  # /health would wait for the alarm's end
+        cluster.leader()
         cluster.assert_equal()
+        assert alarms_and_members(cluster, follower) == alarms_and_members(cluster, cluster.members[0])
+        alarm.action = rpc_pb2.AlarmRequest.DEACTIVATE
+        client.maintenance.Alarm(alarm)
         assert "applied snapshot" in follower.log_text()
         own = cluster.client(follower)
         kept = own.lease.LeaseTimeToLive(rpc_pb2.LeaseTimeToLiveRequest(ID=lease, keys=True))

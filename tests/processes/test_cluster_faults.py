@@ -172,6 +172,17 @@ def test_the_power_fails_everywhere(shared: SharedCluster) -> None:
             cluster.restart(*cluster.members)
 
 
+def test_a_data_directory_is_lost(shared: SharedCluster) -> None:
+    """The member is removed, and one with an empty disk takes its place."""
+    with shared.borrow() as cluster, under_load(cluster) as histories:
+        lost, *_ = cluster.others(cluster.leader())
+        lost.kill()
+        lost.wipe()
+        cluster.remove(lost)
+        histories.wait_writes()
+        cluster.add(lost.kind)
+
+
 def test_without_a_quorum_nothing_is_promised(shared: SharedCluster) -> None:
     """Writes and linearizable reads end with etcd's errors, serializable reads go on; all is well when one is back."""
     with shared.borrow() as cluster, under_load(cluster):
@@ -198,6 +209,17 @@ def test_without_a_quorum_nothing_is_promised(shared: SharedCluster) -> None:
             timed_out,
         ]
         cluster.restart(*others)
+
+
+def test_five_members_live_through_the_loss_of_two(tmp_path: Path) -> None:
+    with Cluster(["etcdpy"] * 5, tmp_path, proxied=True) as cluster, under_load(cluster) as histories:
+        leader = cluster.leader()
+        other, *_ = cluster.others(leader)
+        for lost in (leader, other):
+            lost.kill()
+        cluster.leader()
+        histories.wait_writes()
+        cluster.restart(leader, other)
 
 
 # --- one disk is full ---

@@ -1,0 +1,59 @@
+"""A cluster moves from etcd to etcdpy and back, one member at a time, while it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.client import prefix_end
+from tests.support.cluster import Cluster, ClusterTls
+from tests.support.traffic import Watcher, Writer, every_event
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.members import Kind
+
+pytestmark = [pytest.mark.reference, pytest.mark.timeout(120)]
+
+
+def replace_each(cluster: Cluster, kind: Kind, writer: Writer) -> None:
+    """Replace one member after the other by one of that kind."""
+    for old in list(cluster.members):
+        new = cluster.add(kind, learner=True)
+        cluster.promote(new)
+        writer.wait(10)
+        cluster.remove(old)
+        writer.wait(10)
+    cluster.assert_equal()
+
+
+@pytest.mark.parametrize("way", [["etcd", "etcd"], ["etcd", "etcdpy", "etcd"]], ids="-".join)
+def test_a_cluster_moves_while_it_is_used(way: list[Kind], tmp_path: Path) -> None:
+    """Over mutual TLS, with a writer and a watcher: nothing acknowledged is lost, and the watcher misses nothing."""
+    here, *further = way
+    tls = ClusterTls.issue(tmp_path / "pki")
+    prefix = b"/moving/"
+    # Not strict: otherwise every addition has to wait until all members have been connected for 5 s.
+    flags = ("--snapshot-count=50", "--snapshot-catchup-entries=10", "--strict-reconfig-check=false")
+    with Cluster([here] * 3, tmp_path, tls=tls, flags=flags) as cluster:
+        start = cluster.revision() + 1
+        lease = cluster.client(cluster.leader()).grant(3600).ID
+        cluster.client(cluster.leader()).put(b"leased", b"at first", lease=lease)
+        with Watcher(cluster, prefix, start) as watcher, Writer(cluster, prefix) as writer:
+            writer.wait(50)
+            for kind in further:
+                replace_each(cluster, kind, writer)
+                assert {member.kind for member in cluster.members} == {kind}
+            writer.wait(50)
+            watcher.wait_revision(max(writer.acknowledged.values()))
+        client = cluster.client(cluster.leader())
+        assert client.range(b"leased").kvs[0].lease == lease
+        found = {kv.key: kv.value for kv in client.range(prefix, prefix_end(prefix)).kvs}
+        assert [key for key in writer.acknowledged if found.get(key) != key] == []
+        count = len(watcher.events)
+        assert watcher.events == every_event(client, prefix, start, count)[:count]
+        told = {(event.key, event.revision) for event in watcher.events}
+        assert writer.acknowledged.items() <= told
+        print(f"{len(writer.acknowledged)} writes, {len(writer.failures)} failed tries, {watcher.streams} streams")
