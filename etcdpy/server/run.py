@@ -12,6 +12,7 @@ import asyncio
 import gc
 import os
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -320,7 +321,7 @@ class Running:
             self._look_after_streams(),
             *self._corruption_checks(),
         ]
-        if config.initial_election_tick_advance and len(replica.membership.members) > 1:
+        if config.initial_election_tick_advance:
             duties.append(self._advance_first_election())
         compactor = make_compactor(
             config.auto_compaction_mode,
@@ -362,7 +363,8 @@ class Running:
         give_up = self._loop.time() + config.raft_read_timeout_seconds
         while self._loop.time() < give_up and not replica.leader:
             await asyncio.sleep(limits.PEERS_ACTIVE_POLL_SECONDS)
-            if self._peers.active >= len(replica.membership.members) // 2:
+            others = len(replica.membership.members) - 1  # a new member knows of none before it begins
+            if others > 0 and self._peers.active >= (others + 1) // 2:
                 log.info("initialized peer connections; fast-forwarding election ticks", active=self._peers.active)
                 replica.raw.advance_ticks(config.election_ticks - 2)
                 return
@@ -409,4 +411,5 @@ def _report_stall(seconds: float) -> None:
 
 
 def _report_bug(error: Exception) -> None:
-    log.error("a request failed by a bug", error=repr(error))
+    trace = "".join(traceback.format_exception(error))
+    log.error("a request failed by a bug", error=repr(error), stacktrace=trace)

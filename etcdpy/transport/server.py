@@ -191,7 +191,8 @@ class Server:
         self._tasks.discard(task)
         if not task.cancelled():
             error = task.exception()
-            if isinstance(error, Exception):
+            # uvloop may raise RuntimeError out of a dial that is cancelled at the moment when it succeeds.
+            if isinstance(error, Exception) and not (task.cancelling() and isinstance(error, RuntimeError)):
                 self.on_bug(error)
 
     def add_dirty(self, connection: _Dirty) -> None:
