@@ -95,9 +95,8 @@ class PeerNetwork:
     # --- who belongs ---
 
     def add_peer(self, member: int, urls: Sequence[str]) -> None:
-        """A member of the cluster; nothing happens for one that is known."""
-        assert not self._stopped
-        if member in self._peers or member == self._roads.own_id:
+        """A member of the cluster; nothing happens for one that is known, or at the end."""
+        if self._stopped or member in self._peers or member == self._roads.own_id:
             return
         remote = self._remotes.pop(member, None)
         if remote is not None:

@@ -456,6 +456,18 @@ def test_a_removed_member_is_told_so() -> None:
     run(scenario())
 
 
+def test_a_member_that_comes_in_at_the_end_is_not_dialed() -> None:
+    """What was committed is applied until the process ends, additions of members too."""
+
+    async def scenario() -> None:
+        async with Member(1) as one:
+            await one.network.stop()
+            one.network.add_peer(2, ["http://127.0.0.1:1"])
+            assert one.network.peer(2) is None
+
+    run(scenario())
+
+
 def test_another_cluster_hears_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with Member(1) as one, Member(2, cluster_id=0xC2) as two:
