@@ -241,11 +241,15 @@ class Raft:
             self.messages_after_persist.append(message)
 
     def _promises_nothing_new(self, message: Message) -> bool:
-        """Whether what an answer to a leader says is durable already: the term, and the entries it acknowledges."""
-        if self.durable.term != self.term or self.log.snapshot is not None:
+        """Whether what an answer to a leader says is durable already: the term, and the entries it acknowledges.
+
+        A sign of life speaks of no entries, so it leaves while a snapshot is installed: the leader may need it to keep
+        its quorum.
+        """
+        if self.durable.term != self.term:
             return False
         if message.type == raft_pb2.MsgAppResp:
-            return message.reject or message.index <= self.log.stable
+            return self.log.snapshot is None and (message.reject or message.index <= self.log.stable)
         return message.type == raft_pb2.MsgHeartbeatResp
 
     def acknowledge_own(self, index: int) -> None:

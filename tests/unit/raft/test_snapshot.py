@@ -172,3 +172,13 @@ def test_a_probe_beyond_a_waiting_snapshot_is_refused_with_a_hint() -> None:
     network.persist(1)
     refused = [sent for sent in network.wire if sent.reject]
     assert [(sent.reject_hint, sent.log_term) for sent in refused] == [(9, 4)]
+
+
+def test_a_member_that_installs_a_snapshot_still_shows_that_it_lives() -> None:
+    network, member = follower([1, 1, 2], commit=1)
+    member.node.step(snap(9, 4))
+    network.take_ready(1)
+    member.node.step(message(raft_pb2.MsgHeartbeat, source=2, term=5, context=b"read"))
+    member.node.step(append((4, 9), (5, 10)))
+    sent = member.node.take_messages()
+    assert [(each.type, each.context) for each in sent] == [(raft_pb2.MsgHeartbeatResp, b"read")]
