@@ -13,7 +13,7 @@ from etcdpy.backend import REVISION_BUCKET
 from etcdpy.proto import rpc_pb2
 from etcdpy.storage import leveldb
 from tests.support.client import Refusal, outcome, refusal
-from tests.support.cluster import Cluster, ClusterMember
+from tests.support.cluster import Cluster, ClusterMember, ClusterTls
 from tests.support.members import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -60,6 +60,19 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def cluster(kind: Kind, tmp_path: Path) -> Iterator[Cluster]:
     with Cluster([kind] * 3, tmp_path) as running:
         yield running
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_normal_start_and_stop_logs_no_error(secure: bool, tmp_path: Path) -> None:
+    tls = ClusterTls.issue(tmp_path / "tls") if secure else None
+    with Cluster(["etcdpy"] * 3, tmp_path, tls=tls) as cluster:
+        cluster.client(cluster.leader()).kv.Put(put(b"k"))
+        cluster.assert_equal()
+        for member in cluster.members:
+            member.terminate()
+        for member in cluster.members:
+            assert member.wait_ended() == 0
+            assert '"level":"error"' not in member.log_text()
 
 
 def test_a_stopping_leader_hands_over(cluster: Cluster) -> None:
