@@ -212,7 +212,9 @@ class Node:
     # --- other members ---
 
     def receive(self, message: Message) -> None:
-        """Take a message of another member in."""
+        """Take a message of another member in. What comes after the disk has failed could never be answered."""
+        if self._engine.failed is not None:
+            return
         try:
             self._raw.step(message)
         except LogLost as error:
@@ -268,6 +270,7 @@ class Node:
     def drive(self) -> None:
         """Do all that Raft is ready for. While a disk job runs only reads and messages wait for nothing."""
         if self._engine.failed is not None:
+            self._raw.take_messages()  # nobody is to hear of a member that can promise nothing
             return
         if self._persisting is not None:
             self._keep_in_touch()
@@ -305,11 +308,17 @@ class Node:
         if self.reads.wants_confirmation:
             self.reads.ask(self._loop.time())
         messages = self._raw.take_messages()
-        if messages:
+        if messages and not self._hangs_as_leader:
             self._observer.send(messages)
         read_states = self._raw.take_read_states()
         if read_states:
             self.reads.note(read_states, self._applier.applied_index)
+
+    @property
+    def _hangs_as_leader(self) -> bool:
+        """Whether this member leads and its disk has not answered for an election timeout. It can commit nothing more,
+        so it falls silent, and the others elect a leader whose disk works."""
+        return self._raw.is_leader and self._loop.time() - self._persisting_since > self._election_seconds
 
     def _advance(self, ready: Ready) -> None:
         if ready.messages_after_persist:

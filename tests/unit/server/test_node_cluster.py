@@ -298,3 +298,42 @@ def test_proposals_wait_while_the_leadership_goes_over() -> None:
     assert proposal.outcomes == []
     cluster.tick(2.0)
     assert proposal.outcomes == [2], "the handing over was given up"
+
+
+def test_a_leader_whose_disk_hangs_is_replaced() -> None:
+    cluster = cluster_led_by(1)
+    cluster.worlds[1].disk.inline = False
+    (hanging,) = propose(cluster, 1)
+    cluster.tick(4.0)
+    leaders = [own for own in (2, 3) if cluster.worlds[own].raw.is_leader]
+    assert len(leaders) == 1
+    (proposal,) = propose(cluster, leaders[0])
+    cluster.run()
+    assert proposal.outcomes == [cluster.worlds[leaders[0]].applier.applied_index]
+    cluster.worlds[1].disk.inline = True
+    cluster.worlds[1].disk.finish()
+    cluster.tick(0.5)
+    assert cluster.worlds[1].applier.applied == cluster.worlds[2].applier.applied
+    assert hanging.outcomes == [2]
+
+
+def test_a_disk_that_is_slow_costs_no_leader() -> None:
+    cluster = cluster_led_by(1)
+    cluster.worlds[1].disk.inline = False
+    for _ in range(8):
+        propose(cluster, 1)
+        cluster.tick(0.6)
+        cluster.worlds[1].disk.finish()
+    assert cluster.worlds[1].raw.is_leader
+
+
+def test_a_member_whose_disk_has_failed_gathers_nothing() -> None:
+    cluster = cluster_led_by(1)
+    world = cluster.worlds[3]
+    world.disk.failed = StorageError("gone")
+    for _ in range(50):
+        propose(cluster, 1)
+        cluster.tick(0.1)
+    raft = world.raw._raft
+    assert not raft.messages
+    assert {message.type for message in raft.messages_after_persist} == {raft_pb2.MsgVote}, "one an election timeout"
