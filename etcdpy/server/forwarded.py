@@ -32,8 +32,9 @@ class Forwarded:
 
     @property
     def oldest_deadline(self) -> float | None:
-        """When the first of them is given up; None when there is none."""
-        return self._batches[0][0] if self._registry and self._batches else None
+        """When the first of them is given up; None when there is none. Answers mostly come in order, so a batch is over
+        with its last; what is over goes with the next tick, so these are few."""
+        return next((deadline for deadline, ids in self._batches if ids and ids[-1] in self._registry), None)
 
     def add(self, deadline: float, entries: list[Entry]) -> None:
         """From now on the answer may come with any entry that has the same payload."""

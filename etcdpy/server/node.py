@@ -471,8 +471,10 @@ class Node:
         spent = 0.0
         while queue and spent < limits.MAX_APPLY_SECONDS:
             size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
+            deadline = self._in_flight[0][0] if self._in_flight else self._forwarded.oldest_deadline
             elapsed = applier.apply_all([queue.popleft() for _ in range(size)])
-            self._note_answered()
+            if deadline is not None:
+                self._note_answered(deadline)
             if elapsed > self._slow_apply_seconds:
                 self.slow_applies += 1
                 log.warn("apply request took too long", took=elapsed, entries=size)
@@ -489,11 +491,8 @@ class Node:
         self._observer.entries_applied()
         self.reads.serve(applied)
 
-    def _note_answered(self) -> None:
+    def _note_answered(self, deadline: float) -> None:
         """Requests were answered; they are as old as the oldest batch under way, which they belong to."""
-        deadline = self._in_flight[0][0] if self._in_flight else self._forwarded.oldest_deadline
-        if deadline is None:
-            return  # nobody here waited
         applier = self._applier
         seconds = self._loop.time() - deadline + self._request_timeout_seconds
         shown = {}

@@ -48,7 +48,6 @@ def test_what_the_applier_took_out_is_not_refused() -> None:
 def test_the_oldest_deadline_is_of_what_still_waits() -> None:
     kept, registry, proposals = forwarded(1.0, 2.0)
     del registry[proposals[0].data[-9:]]
-    kept.expire(0.5, lambda _deadline: Timeout())
     assert kept.oldest_deadline == 2.0
 
 

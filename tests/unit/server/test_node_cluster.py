@@ -41,6 +41,16 @@ def test_every_member_answers_what_it_took_in() -> None:
         assert not world.applier.registry
 
 
+def test_a_follower_counts_how_long_its_own_requests_took() -> None:
+    cluster = cluster_led_by(1)
+    propose(cluster, 2)
+    cluster.loop.run()
+    cluster.loop.now += 0.5
+    cluster.run()
+    durations = cluster.worlds[2].node.request_durations["put", True]
+    assert (durations.count, round(durations.total, 3)) == (1, 0.5)
+
+
 def test_a_follower_forwards_while_its_disk_works() -> None:
     cluster = cluster_led_by(1)
     follower = cluster.worlds[2]
