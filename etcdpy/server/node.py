@@ -303,6 +303,9 @@ class Node:
 
     def _keep_in_touch(self) -> None:
         """Beside a disk job: what waits for no disk. A slow one must cost neither heartbeats nor reads."""
+        leader, leads = self._raw.leader, self._raw.is_leader
+        if leader != self.leader or leads != self.leads:
+            self._note(self.term, leader, leads=leads)  # what only a leader may do ends at once
         if self._waiting and not self._raw.is_leader:
             self._propose_waiting()
         if self.reads.wants_confirmation:
@@ -519,8 +522,10 @@ class Node:
         leader, leads = self.leader, self.leads
         if ready.soft_state is not None:
             leader, leads = ready.soft_state.leader, ready.soft_state.role is Role.LEADER
-        if (term, leader, leads) == (self.term, self.leader, self.leads):
-            return
+        if (term, leader, leads) != (self.term, self.leader, self.leads):
+            self._note(term, leader, leads=leads)
+
+    def _note(self, term: int, leader: int, *, leads: bool) -> None:
         if term != self.term or not leads:
             self._give_away_in_flight()
         if leader != self.leader and leader:

@@ -320,6 +320,7 @@ def test_a_leader_whose_disk_hangs_is_replaced() -> None:
     (proposal,) = propose(cluster, leaders[0])
     cluster.run()
     assert proposal.outcomes == [cluster.worlds[leaders[0]].applier.applied_index]
+    assert cluster.worlds[1].observer.leaders[-1] == (leaders[0], 1, False), "its leases are no longer its own"
     cluster.worlds[1].disk.inline = True
     cluster.worlds[1].disk.finish()
     cluster.tick(0.5)
