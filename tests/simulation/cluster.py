@@ -303,6 +303,23 @@ class Cluster:
         if leaders:
             self._cut({leaders[0].id}, one_way=draw.random() < 0.3)
 
+    def elected(self, process: Process) -> None:
+        """Some leaders do not last."""
+        draw = self.draws["faults"]
+        if self.mix.coups and not self.healing and draw.random() < self.mix.coups:
+            self.time.after(draw.random() * 0.1, self._depose, process)
+
+    def _depose(self, process: Process) -> None:
+        draw = self.draws["faults"]
+        if self.healing or self.processes.get(process.id) is not process:
+            return
+        self.trace(f"fault: {process.id} does not last")
+        if draw.random() < 0.5:
+            self._cut({process.id}, one_way=False)
+        else:
+            self.stop(process.id, power=True)
+            self._start_later(process.id)
+
     def _fault_kill(self, draw: random.Random) -> None:
         self._crash(draw, power=False)
 

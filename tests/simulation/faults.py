@@ -45,6 +45,8 @@ class Mix:
     """Mean seconds of a write that is not done at once."""
     disk_inline: float
     """How many writes are done at once."""
+    coups: float
+    """How many leaders are cut off or killed right after their election: what they wrote first stays with few."""
 
 
 def draw_mix(draw: Random) -> Mix:
@@ -62,6 +64,7 @@ def draw_mix(draw: Random) -> Mix:
         drift=draw.choice([0.0, 0.05, 0.3]),
         disk_delay=draw.choice([0.002, 0.02, 0.2]),
         disk_inline=draw.choice([0.0, 0.5, 0.95]),
+        coups=draw.choice([0.0, 0.0, 0.3, 0.8]),
     )
 
 

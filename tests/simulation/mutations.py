@@ -65,6 +65,16 @@ def vote_is_not_stored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryEngine, "take_job", without_vote)
 
 
+def commits_entries_of_old_terms(patch: pytest.MonkeyPatch) -> None:
+    """See test_figure_8.py."""
+
+    def maybe_commit(self: Raft) -> bool:
+        index = self.tracker.committed_index()
+        return self.log.committed < index <= self.log.last_index and self.log.commit_to(index)
+
+    patch.setattr(Raft, "maybe_commit", maybe_commit)
+
+
 def commits_without_a_quorum(patch: pytest.MonkeyPatch) -> None:
     def committed_index(self: Tracker) -> int:
         return sorted(self.progress[each].match for each in self.configuration.voters.ids)[-1]
