@@ -26,7 +26,7 @@ from etcdpy.errors import (
     TooManyRequests,
 )
 from etcdpy.histogram import COMMIT_SECONDS, Histogram
-from etcdpy.proto.raft_pb2 import MsgAppResp
+from etcdpy.proto.raft_pb2 import MsgAppResp, MsgSnap
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import LogLost, ProposalDropped, RaftError
 from etcdpy.raft.types import Role
@@ -311,11 +311,19 @@ class Node:
         if self.reads.wants_confirmation:
             self.reads.ask(self._loop.time())
         messages = self._raw.take_messages()
-        if messages and not self._hangs_as_leader:
+        if messages and self._hangs_as_leader:
+            self._drop(messages)
+        elif messages:
             self._observer.send(messages)
         read_states = self._raw.take_read_states()
         if read_states:
             self.reads.note(read_states, self._applier.applied_index)
+
+    def _drop(self, messages: Sequence[Message]) -> None:
+        """Nobody is to get these. Raft finds out by itself what was lost, but for snapshots, which it waits for."""
+        for message in messages:
+            if message.type == MsgSnap:
+                self._raw.report_snapshot(message.to, ok=False)
 
     @property
     def _hangs_as_leader(self) -> bool:
