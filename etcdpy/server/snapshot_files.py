@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +28,17 @@ class Workers:
         self._pool = ThreadPoolExecutor(limits.SNAPSHOT_THREADS, thread_name_prefix="etcdpy-snapshot")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. A waiter that is cancelled leaves it running."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        """What `work` returns or raises. A waiter that is cancelled ends no sooner than `work`: what it then closes
+        must not be in use, and the number of a closed file may soon be another file's."""
+        running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((running,))
+            running.cancelled() or running.exception()  # nobody is left to hear of it
+            raise
 
     def start(self, work: Callable[[], None]) -> None:
         """Run `work`, which raises nothing, and do not wait for it."""

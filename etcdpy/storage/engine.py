@@ -364,7 +364,9 @@ class Engine:
             return
         new_state = installation.new_state
         assert new_state.conf_state is not None
-        self._retired.append(RetiredState(self._directory, self._state_path, self._state_database))
+        defragmentation = self._defragmentation
+        end_use = defragmentation.cancel if defragmentation is not None else _nothing
+        self._retired.append(RetiredState(self._directory, self._state_path, self._state_database, end_use))
         self._state_database, self._state_path = new_state.database, new_state.path
         self.state.replace(new_state.database, new_state.path)
         self._chain = BatchChain(CHAIN_PREFIX, 1, 1)
@@ -432,3 +434,7 @@ class Engine:
     def defragmenting(self) -> bool:
         """Whether a defragmentation runs."""
         return self._defragmentation is not None
+
+
+def _nothing() -> None:
+    pass

@@ -127,13 +127,16 @@ class Installation:
 class RetiredState:
     """The state that another took the place of: open as long as somebody reads it."""
 
-    def __init__(self, directory: DataDir, path: Path, database: Database) -> None:
+    def __init__(self, directory: DataDir, path: Path, database: Database, end_use: Callable[[], None]) -> None:
+        """`end_use` ends what another thread does with it, and waits for that."""
         self.path = path
         self._grave = directory.temporary("retired-state")
         self._database = database
+        self._end_use = end_use
 
     def close(self) -> None:
         """Let go of the files. Waits for LevelDB's own thread. Again is no error."""
+        self._end_use()
         leveldb.close_quietly(self._database)
 
     def remove(self) -> None:

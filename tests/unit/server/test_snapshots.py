@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -448,3 +449,27 @@ def test_only_so_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             await follower.receiver.receive(snapshot_message(), pieces(b""))
 
     play(tmp_path, scene)
+
+
+def test_a_waiter_that_is_cancelled_lets_its_thread_end_first() -> None:
+    """It closes the file next, and whoever opens another one may get its number."""
+    ended: list[str] = []
+
+    def write() -> None:
+        time.sleep(0.1)
+        ended.append("thread")
+
+    async def scene() -> None:
+        workers = snapshot_files.Workers()
+        waiter = asyncio.ensure_future(workers.run(write))
+        await asyncio.sleep(0.01)
+        for _ in range(2):
+            waiter.cancel()
+            await asyncio.sleep(0.01)
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        ended.append("waiter")
+        workers.close()
+
+    asyncio.run(scene())
+    assert ended == ["thread", "waiter"]

@@ -11,6 +11,7 @@ import pytest
 from etcdpy import limits
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.types import ConfState, HardState
+from etcdpy.storage import defragment
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.meta import APPLIED_KEY, IDENTITY_KEY
@@ -180,6 +181,30 @@ def test_reads_see_the_old_state_until_the_new_one_is_there(tmp_path: Path) -> N
 
 def check_prefix_of_state(engine: Engine) -> int:
     return len(list(engine.state.scan(b"r", b"s")))
+
+
+def test_a_defragmentation_ends_before_the_state_it_works_on_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LevelDB does not survive to be closed under a thread that compacts it."""
+    monkeypatch.setattr(defragment, "slices", lambda _database, _bytes: [(b"", b"\xff")] * 1_000_000)
+
+    async def play() -> None:
+        engine = new_engine(tmp_path / "data")
+        write_batch(engine, 10)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[StorageError | None] = loop.create_future()
+        engine.defragment(loop, ended.set_result)
+        done: asyncio.Future[Installation] = loop.create_future()
+        engine.install(fill(engine.new_state(), 40), HardState(1, 0, 40), done.set_result, loop)
+        assert (await asyncio.wait_for(done, 10)).error is None
+        for retired in engine.take_retired():
+            await asyncio.to_thread(retired.remove)
+        assert await asyncio.wait_for(ended, 10) is None
+        assert not engine.defragmenting
+        engine.close()
+
+    asyncio.run(play())
 
 
 def test_closing_while_it_is_put_in_place(tmp_path: Path) -> None:
