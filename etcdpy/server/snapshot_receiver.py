@@ -108,6 +108,8 @@ class SnapshotReceiver:
         """What raft may ask to install next."""
         self._receiving = 0
         self._newest: Message | None = None
+        self._installing_index = 0
+        """What raft waits for until it is installed, and does not ask for again; 0 when nothing is."""
         self.installing = 0
         """etcd_server_snapshot_apply_in_progress_total."""
         self.save_seconds = Histogram(TRANSFER_SECONDS)
@@ -141,7 +143,8 @@ class SnapshotReceiver:
         """Let raft decide whether it wants that."""
         before, self._ready = self._ready, received
         self._surroundings.step(message)
-        if self._surroundings.waiting_snapshot() != received.new_state.index:
+        index = received.new_state.index
+        if self._surroundings.waiting_snapshot() != index or index == self._installing_index:
             self._ready, before = before, received
         if before is not None:
             self._workers.start(before.new_state.discard)
@@ -225,6 +228,7 @@ class SnapshotReceiver:
         assert received is not None, "raft wants a snapshot that nobody has received"
         assert received.new_state.index == snapshot.metadata.index
         self.installing += 1
+        self._installing_index = received.new_state.index
         self._spawn(self._install(received, hard_state, done))
 
     async def _install(self, received: Received, hard_state: HardState, done: Done) -> None:
@@ -256,6 +260,7 @@ class SnapshotReceiver:
     ) -> None:
         """The log belongs to the new state; reads see it from this call on."""
         self.installing -= 1
+        self._installing_index = 0
         index = self._go_over(received) if installation.error is None else None
         if not finished.done():
             finished.set_result(index)

@@ -408,6 +408,24 @@ def test_what_raft_does_not_want_is_thrown_away(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_what_is_being_installed_already_is_not_kept_twice(tmp_path: Path) -> None:
+    async def scene(leader: World, follower: World) -> None:
+        message, content = await made(leader)
+        await follower.receiver.receive(message, pieces(content))
+        assert message.snapshot is not None
+        done: list[StorageError | None] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(limits, "COMPACTION_PIN_WAIT_SECONDS", 0.5)
+            patch.setattr(Store, "open_reads", 1)
+            follower.receiver.install(message.snapshot, HardState(1, 0, message.snapshot.metadata.index), done.append)
+            await follower.receiver.receive(message, pieces(content))
+        await follower.settle()
+        assert done == [None]
+        assert follower.receiver._ready is None
+
+    play(tmp_path, scene)
+
+
 def test_what_holds_nothing_new_is_only_stepped(tmp_path: Path) -> None:
     async def scene(_leader: World, follower: World) -> None:
         follower.apply(50)
