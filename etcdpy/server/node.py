@@ -251,6 +251,8 @@ class Node:
         now = self._loop.time()
         self._note_late_heartbeat(now)
         self.ticked_at = now
+        if self.leader and not self.leads and not self._observer.connected_since(now):
+            self._raw.leader_is_lost()
         self._raw.tick()
         self._expire(now)
         self.drive()

@@ -93,6 +93,23 @@ def test_election_timeout_is_random_within_one_to_two_timeouts() -> None:
     assert seen == set(range(10, 20))
 
 
+def test_where_the_leader_is_lost_members_ask_in_turn() -> None:
+    """Not the paper's: whose leader cannot be reached need not wait at random; and turns do not split the votes."""
+    for seed in range(20):
+        network = Network([1, 2, 3], seed=seed)
+        network.members[2].node.campaign()
+        network.settle()
+        waited = {}
+        for own in (1, 3):
+            node = network.members[own].node
+            node.leader_is_lost()
+            waited[own] = 0
+            while node.status().role is Role.FOLLOWER:
+                node.tick()
+                waited[own] += 1
+        assert waited == {1: 11, 3: 13}
+
+
 def test_the_same_seed_gives_the_same_timeouts() -> None:
     def trace(seed: int) -> list[int]:
         network = Network([1, 2, 3], seed=seed)

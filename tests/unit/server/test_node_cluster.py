@@ -10,7 +10,7 @@ from etcdpy.errors import Stopped, Timeout, TimeoutConnectionLost, TimeoutLeader
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.message import Message, decode_message, encode_message
-from etcdpy.raft.types import ConfState
+from etcdpy.raft.types import ConfState, Role
 from etcdpy.server.node import _newest_answers
 from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Cluster, Recorded
@@ -148,6 +148,18 @@ def test_a_forwarded_proposal_that_got_lost_is_refused_at_its_deadline() -> None
     cluster.tick(0.4)
     assert lost.outcomes == [Timeout]
     assert cut_off.outcomes == [TimeoutConnectionLost]
+
+
+def test_a_follower_without_its_leader_asks_for_votes_soon() -> None:
+    cluster = cluster_led_by(2)
+    world = cluster.worlds[1]
+    cluster.cut = {2}
+    world.observer.connected = False
+    for _ in range(10):
+        world.node.tick()
+    assert world.raw.status().role is Role.FOLLOWER
+    world.node.tick()
+    assert world.raw.status().role is not Role.FOLLOWER
 
 
 def test_proposals_wait_for_an_election() -> None:
