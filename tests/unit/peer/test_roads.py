@@ -40,7 +40,7 @@ def test_the_picker_goes_on_when_its_url_fails() -> None:
 
 
 def test_status_counts_and_logs_each_change_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="etcdpy.peer")
     metrics, now = PeerMetrics(), 5.0
     status = PeerStatus(0x2A, metrics, lambda: now)
     status.deactivate("pipeline", "write", "EOF")
