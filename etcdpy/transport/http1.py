@@ -69,6 +69,7 @@ class Http1Protocol(asyncio.Protocol):
         self._paused_reading = False
         self._at_eof = False
         self._draining = False
+        self._lost = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,6 +84,7 @@ class Http1Protocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        self._lost = True
         self._server.remove_connection(self)
         self._cancel_timer()
         self._writable.set()
@@ -214,7 +216,7 @@ class Http1Protocol(asyncio.Protocol):
         await self._answer(response, built.method)
 
     async def _answer(self, response: HttpResponse, method: str) -> None:
-        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+        if self._lost or self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         body = response.body
         headers = list(response.headers)

@@ -123,7 +123,9 @@ def explain(
     if isinstance(error, TimeoutError | ConnectionAbortedError):
         return Explanation("i/o timeout; the client did not finish the TLS handshake in time")
     reason = getattr(error, "reason", None) or ""
-    if isinstance(error, ssl.SSLEOFError | ConnectionError | EOFError) or reason == "UNEXPECTED_EOF_WHILE_READING":
+    # Python 3.11.2 calls an EOF in the handshake a zero return, later ones an EOF.
+    gone = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError | EOFError)
+    if gone or reason == "UNEXPECTED_EOF_WHILE_READING":
         when = "after its first TLS record" if first_bytes else "without sending anything (a bare TCP probe?)"
         return Explanation(f"EOF; the client went away {when}", quiet=True)
     if reason in _CLIENT_ALERTS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,5 @@ SEEDS = 60
 def test_a_planted_bug_is_found(
     mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logging.getLogger("etcdpy").setLevel(logging.CRITICAL)
     mutation(monkeypatch)
     assert any(run(str(seed), 3, TICKS) is not None for seed in range(SEEDS)), "no seed finds it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -18,11 +17,6 @@ SEEDS = 500
 SEEDS_OF_FIVE = 60
 SEEDS_A_TEST = 20
 CASES = [(str(seed), 3) for seed in range(SEEDS)] + [(f"five-{seed}", 5) for seed in range(SEEDS_OF_FIVE)]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("etcdpy").setLevel(logging.ERROR)
 
 
 def remembered() -> list[tuple[str, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,31 @@ def test_a_body_that_breaks_off_is_an_error_for_its_handler() -> None:
                 done.clear()
             assert str(failures[0]) == "unexpected EOF"
             assert len(failures) == 2
+
+    run(scenario())
+
+
+def test_an_answer_that_comes_after_the_end_of_its_connection_is_dropped() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+
+        async def handler(request: HttpRequest) -> HttpResponse:
+            assert request.stream is not None
+            with pytest.raises(BodyLost):
+                async for _ in request.stream:
+                    pass
+            await asyncio.sleep(0.05)
+            asyncio.get_running_loop().call_later(0.05, answered.set)
+            return HttpResponse(503, body=b"too late")
+
+        async with serving(handler) as (_, port):
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.write(post(6) + b"abc")
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+            await answered.wait()
 
     run(scenario())
 
