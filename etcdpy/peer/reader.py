@@ -126,6 +126,8 @@ class StreamConnection(asyncio.Protocol):
         reason = self._reason or (str(exc) if exc is not None else None)
         if not self.head.done():
             self.head.set_exception(PeerUnreachable(reason or "EOF"))
+            # A reader that was stopped while it dialed never asks for the head; nothing is amiss then.
+            self.head.exception()
         if not self.ended.done():
             self.ended.set_result(reason)
 

@@ -93,6 +93,7 @@ class SharedFile:
             await self._write()
         except (OSError, StorageError, Cancelled) as error:
             self.ready.set_exception(error)
+            self.ready.exception()  # whoever waited for the file may be gone
         else:
             self.ready.set_result(None)
         finally:
