@@ -55,6 +55,10 @@ class Sniffer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
         self._transport = cast("asyncio.Transport", transport)
+        if self._server.draining:
+            # It was accepted before the end. uvloop closes it under us when its set-up is cancelled, without a word.
+            self._transport.abort()
+            return
         self._server.add_connection(self)
         if self._tls is not None and not self._check_tls(self._tls):
             return

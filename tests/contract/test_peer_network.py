@@ -474,7 +474,7 @@ def test_another_cluster_hears_nothing(caplog: pytest.LogCaptureFixture) -> None
             one.knows(two)
             two.knows(one)
             two.network.send([heartbeat(1, to=1, from_=2)])
-            await two.behind.wait(lambda: two.behind.lost)
+            await two.behind.wait(lambda: two.behind.lost and "ignored by remote peer" in caplog.text)
             assert not one.behind.received
             assert one.network.active_since(2) is None
 

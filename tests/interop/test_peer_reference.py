@@ -304,7 +304,7 @@ def test_real_etcd_refuses_a_stranger_in_our_words(tmp_path: Path, caplog: pytes
             async with Member(9, cluster_id=0xBAD) as stranger:
                 stranger.network.add_peer(pair.ids[0], [pair.urls[0]])
                 stranger.network.send([Message(raft_pb2.MsgHeartbeat, to=pair.ids[0], from_=9)])
-                await stranger.behind.wait(lambda: stranger.behind.lost)
+                await stranger.behind.wait(lambda: stranger.behind.lost and "ignored by remote peer" in caplog.text)
             assert "request cluster ID mismatch" in pair.process.log_text()
 
     run(scenario())

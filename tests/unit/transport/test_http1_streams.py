@@ -203,6 +203,23 @@ def test_an_answer_that_comes_after_the_end_of_its_connection_is_dropped() -> No
     run(scenario())
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_a_connection_that_comes_while_the_server_closes_is_no_bug(turns: int) -> None:
+    async def scenario() -> None:
+        async def handler(request: HttpRequest) -> HttpResponse:
+            return HttpResponse(404, body=b"nobody here")
+
+        async with serving(handler) as (server, port):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await server.close()
+                await asyncio.sleep(0.01)
+
+    run(scenario())
+
+
 def test_a_body_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HTTP_REQUEST_SECONDS_MAX", 0.05)
 
