@@ -340,6 +340,9 @@ READ_INDEX_RETRY_SECONDS: Final = 0.5
 QUOTA_BYTES_DEFAULT: Final = 2 * 1024**3
 """--quota-backend-bytes=0. etcd's 2 GiB."""
 
+QUOTA_NEAR_BYTES: Final = 16 * 1024**2
+"""While more room than this is left nobody looks at requests: one turn of applying takes 2 ms and adds less."""
+
 QUOTA_BYTES_ADVISED_MAX: Final = 8 * 1024**3
 """Above this quota the member warns, as etcd does."""
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode
 from etcdpy.apply.plain_put import PlainPut
+from etcdpy.apply.quota import OverQuota, Quota, hold
 from etcdpy.apply.restricted import restrict
-from etcdpy.errors import Compacted, EtcdError, NotCapable
+from etcdpy.errors import Compacted, EtcdError, NoSpace, NotCapable
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.membership.versions import DowngradeInfo
 from etcdpy.mvcc import txn
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 
 _PUT_DONE: Final = ("put", True)
+
+
+def _refuse(proposal: Proposal | None) -> None:
+    if proposal is not None:
+        proposal.refuse(NoSpace())
 
 
 class Group(Protocol):
@@ -60,8 +66,11 @@ class Applier:
         now: Callable[[], float],
         stopwatch: Callable[[], float],
         compaction_scheduled: Callable[[], None] = lambda: None,
+        over_quota: Callable[[Proposal | None], None] = _refuse,
         applied_index: int = 0,
     ) -> None:
+        """`over_quota` gets whoever waits for a request that went beyond the quota, to raise the alarm before it is
+        refused."""
         self._store = store
         self._lessor = lessor
         self._membership = membership
@@ -70,6 +79,8 @@ class Applier:
         self._now = now
         self._stopwatch = stopwatch
         self._compaction_scheduled = compaction_scheduled
+        self._over_quota = over_quota
+        self._quota: Quota | None = None
         self.applied_index = applied_index
         """The last entry whose effects are in the state."""
         self.applied_term = 0
@@ -97,12 +108,18 @@ class Applier:
         }
         self._handlers = self._base
         self._takes_puts = True
-        """No alarm stands against them."""
+        """No alarm stands against them, and the quota is far."""
         self._run: list[tuple[Proposal | None, PlainPut]] = []
         """Plain puts that follow each other and are not stored yet; empty between two calls."""
 
+    def hold_quota(self, quota: Quota | None) -> None:
+        """Look at each request whether it goes beyond the quota; None: there is plenty of room, so nobody looks."""
+        self._quota = quota
+        self._restrict()
+
     def _restrict(self) -> None:
-        self._handlers = restrict(self._base, self._alarms)
+        base = self._base if self._quota is None else hold(self._base, self._quota)
+        self._handlers = restrict(base, self._alarms)
         self._takes_puts = self._handlers["put"] is self._base["put"]
 
     def restore(self) -> None:
@@ -150,10 +167,7 @@ class Applier:
             try:
                 outcome = handlers[kind](request)
             except EtcdError as error:
-                # etcd counts an attempt to compact twice as a success.
-                self._count(kind, proposal, success=isinstance(error, Compacted))
-                if proposal is not None:
-                    proposal.refuse(error)
+                self._fail(kind, proposal, error)
                 continue
             key = kind, True
             counts[key] = counts.get(key, 0) + 1
@@ -186,6 +200,14 @@ class Applier:
         if foreign:
             self.foreign_counts[_PUT_DONE] = self.foreign_counts.get(_PUT_DONE, 0) + foreign
         run.clear()
+
+    def _fail(self, kind: str, proposal: Proposal | None, error: EtcdError) -> None:
+        # etcd counts an attempt to compact twice as a success.
+        self._count(kind, proposal, success=isinstance(error, Compacted))
+        if isinstance(error, OverQuota):
+            self._over_quota(proposal)
+        elif proposal is not None:
+            proposal.refuse(error)
 
     def _count(self, kind: str, proposal: Proposal | None, *, success: bool) -> None:
         self.counts[kind, success] = self.counts.get((kind, success), 0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from etcdpy.apply.quota import cost_of
 from etcdpy.errors import Corrupt, NoSpace
 from etcdpy.proto import rpc_pb2
 
@@ -43,19 +44,8 @@ def _corrupt(_request: Any) -> Outcome:
 
 def _without_puts(apply_txn: Callable[[Any], Outcome]) -> Callable[[Any], Outcome]:
     def capped(request: rpc_pb2.TxnRequest) -> Outcome:
-        if has_puts(request):
+        if cost_of("txn", request):
             raise NoSpace
         return apply_txn(request)
 
     return capped
-
-
-def has_puts(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether either branch writes a key, nested transactions included."""
-    for branch in (request.success, request.failure):
-        for operation in branch:
-            if operation.HasField("request_put"):
-                return True
-            if operation.HasField("request_txn") and has_puts(operation.request_txn):
-                return True
-    return False

@@ -48,6 +48,8 @@ _FREE_BYTES: Final = 8_192
 _RECORD_OVERHEAD_BYTES: Final = 40
 """What a record takes beside its own bytes: in bbolt 17 of revision key, 16 of page element, its part of a branch."""
 
+_LEASE_BYTES: Final = 64
+"""What a lease takes; etcd's estimate."""
 
 _CONTENT: Final = (
     "_lease_of",
@@ -63,7 +65,9 @@ _CONTENT: Final = (
 
 
 class LeaseBook(Protocol):
-    """What the store needs of leases, which sit above it. An id is never 0."""
+    """What the store needs of leases, which sit above it. An id is never 0. Its length is how many there are."""
+
+    def __len__(self) -> int: ...
 
     def exists(self, lease: int) -> bool:
         """Whether the lease can take keys."""
@@ -80,6 +84,9 @@ class LeaseBook(Protocol):
 
 class NoLeases:
     """A lease book without leases, for stores that stand alone."""
+
+    def __len__(self) -> int:
+        return 0
 
     def exists(self, lease: int) -> bool:
         """No."""
@@ -384,8 +391,9 @@ class Store:
 
     @property
     def bytes_in_use(self) -> int:
-        """What the records take, with a fifth for the slack of bbolt's pages: Status.dbSizeInUse."""
-        return _EMPTY_STORE_BYTES + self._record_bytes * 6 // 5 + self.record_count * _RECORD_OVERHEAD_BYTES
+        """What records and leases take, with a fifth for the slack of bbolt's pages: Status.dbSizeInUse."""
+        records = self._record_bytes * 6 // 5 + self.record_count * _RECORD_OVERHEAD_BYTES
+        return _EMPTY_STORE_BYTES + records + len(self.leases) * _LEASE_BYTES
 
     @property
     def size_total(self) -> int:

@@ -76,7 +76,6 @@ _MEMBER: Final = (
         Kind.INT,
         "0",
         "Bytes the database may hold before writes are refused. 0: 2 GiB. Negative: no limit.",
-        inert="shown in status and metrics; writes are not refused when it is reached until alarms come with quotas",
     ),
     Flag("backend-bbolt-freelist-type", Kind.STRING, "", "Kind of free list, `map` or `array`.", inert=BOLT),
     Flag("backend-batch-interval", Kind.DURATION, "0s", "Longest wait before a commit.", inert=GROUP_COMMIT),

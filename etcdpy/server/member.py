@@ -21,6 +21,7 @@ from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
+from etcdpy.apply.quota import Quota
 from etcdpy.errors import EtcdError, LeaderTransferTimeout, NoSpace, Stopped, Timeout, Unhealthy
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
@@ -40,6 +41,7 @@ from etcdpy.server.first_contact import world_of
 from etcdpy.server.force_new import force_new_cluster
 from etcdpy.server.node import Node
 from etcdpy.server.notes import ConfigError
+from etcdpy.server.quota import QuotaKeeper
 from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
 
@@ -133,15 +135,19 @@ class Replica:
             now=loop.time,
             stopwatch=time.perf_counter,
             compaction_scheduled=lambda: self.on_compaction(),
+            over_quota=lambda proposal: self.quota.over(proposal),
             applied_index=engine.applied_index,
         )
         self.applier.restore()
         self.node = self._make_node()
+        self.quota = self._make_quota()
         self.changes, self.reconfiguration, self.versions = self._make_changes()
         self.propose_conf_change = self.changes.propose
         self.progress = self.raw.matches
         self.encode = self._encoder.encode
         self.propose = self.node.propose
+        """The way into the log; while the quota is near, past it."""
+        self.look_at_quota()
         self.when_linearizable = self.node.when_linearizable
         self.headers: list[HeaderSource] = []
         self.on_compaction: Any = lambda: None
@@ -172,6 +178,12 @@ class Replica:
             request_timeout_seconds=config.request_timeout_seconds,
             slow_apply_seconds=config.warning_apply_duration_seconds,
             slow_request_seconds=config.warning_unary_request_duration_seconds,
+        )
+
+    def _make_quota(self) -> QuotaKeeper:
+        quota = Quota(self.config.quota_bytes, lambda: self.store.size_total)
+        return QuotaKeeper(
+            quota, self.config.quota_bytes, self.own_id, self.alarms, self.node.propose, self._encoder.encode
         )
 
     def _make_changes(self) -> tuple[ConfChanges, Reconfiguration, VersionMonitor]:
@@ -423,8 +435,16 @@ class Replica:
             logs.get("raft").info(f"raft.node: {self.own_id:x} has no leader at term {term}")
         self.on_standing()
 
+    def look_at_quota(self) -> None:
+        """The store has grown or shrunk: hold requests against the quota only while it is near."""
+        if self.quota.look():
+            near = self.quota.is_near
+            self.propose = self.quota.propose if near else self.node.propose
+            self.applier.hold_quota(self.quota.quota if near else None)
+
     def entries_applied(self) -> None:
         """See Observer."""
+        self.look_at_quota()
         if not self.lessor.is_primary and self.node.leads and self.applier.applied_term == self.node.term:
             # Not before all is applied that earlier leaders committed: they may have ended leases.
             self.lessor.promote(self._loop.time(), self.config.election_timeout_ms / 1000)

@@ -111,6 +111,9 @@ class LeaseBook:
     def __init__(self) -> None:
         self.attached: dict[bytes, int] = {}
 
+    def __len__(self) -> int:
+        return len(LEASES)
+
     def exists(self, lease: int) -> bool:
         return lease in LEASES
 

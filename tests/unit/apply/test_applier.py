@@ -11,6 +11,7 @@ from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder
 from etcdpy.apply.plain_put import read_put
 from etcdpy.apply.proposal import Proposal
+from etcdpy.apply.quota import Quota
 from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, MemberNotFound, NoSpace
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member, Membership
@@ -61,6 +62,7 @@ class World:
         self.results: list[tuple[raft_pb2.ConfChange, EtcdError | None]] = []
         self.compactions = 0
         self.now = 100.0
+        self.over: list[Proposal | None] = []
         self.applier = self.make_applier(0)
 
     def make_applier(self, applied_index: int) -> Applier:
@@ -73,6 +75,7 @@ class World:
             now=lambda: self.now,
             stopwatch=lambda: self.now,
             compaction_scheduled=self._compaction_scheduled,
+            over_quota=self.over.append,
             applied_index=applied_index,
         )
         applier.restore()
@@ -253,6 +256,25 @@ def test_no_space_stops_what_makes_the_store_grow(world: World) -> None:
     assert _alarm(world, rpc_pb2.AlarmRequest.DEACTIVATE, rpc_pb2.NOSPACE) == raised
     assert _alarm(world, rpc_pb2.AlarmRequest.DEACTIVATE, rpc_pb2.NOSPACE) == []
     assert world.do("put", put(b"b")).outcome is not None
+
+
+def test_beyond_the_quota_the_put_is_there_and_whoever_proposed_it_is_left_to_the_keeper(world: World) -> None:
+    """As on etcd: members whose quotas differ must not come to differ in what they hold."""
+    world.applier.hold_quota(Quota(world.store.size_total + 300, lambda: world.store.size_total))
+    assert world.do("put", put(b"a")).outcome == (2, b"")
+    late = world.do("put", put(b"b"))
+    assert (late.outcome, late.refusals, world.over) == (None, [], [late])
+    assert world.store.get(b"b") is not None
+    world.applier.apply_all([Entry(Recorded("put", put(b"c")).data, None, 2, 3)])
+    assert world.over == [late, None]
+    assert world.store.get(b"c") is not None
+    assert world.applier.counts == {("put", False): 1}
+    _alarm(world, rpc_pb2.AlarmRequest.ACTIVATE, rpc_pb2.NOSPACE)
+    assert world.do("put", put(b"d")).refusals == [NoSpace]
+    assert world.store.get(b"d") is None
+    _alarm(world, rpc_pb2.AlarmRequest.DEACTIVATE, rpc_pb2.NOSPACE)
+    world.applier.hold_quota(None)
+    assert world.do("put", put(b"d")).outcome is not None
 
 
 def test_corruption_stops_keys_and_leases_also_after_a_restart(world: World) -> None:

@@ -76,6 +76,7 @@ def test_leases_count_from_when_all_of_earlier_terms_is_applied() -> None:
         store=SimpleNamespace(changes=[]),
         config=SimpleNamespace(election_timeout_ms=1000),
         _loop=SimpleNamespace(time=lambda: 50.0),
+        look_at_quota=lambda: None,
         on_answers=lambda: None,
     )
     Replica.entries_applied(cast("Replica", replica))
