@@ -450,6 +450,15 @@ SNAPSHOT_BYTES_MAX: Final = 64 << 30
 SNAPSHOTS_RECEIVED_AT_ONCE: Final = 2
 """One from a leader that may have died in the middle, and one from its successor."""
 
+SNAPSHOTS_SAVED_AT_ONCE: Final = 2
+"""Files made for clients that save the state: each takes as much disk as the state, until its client has it."""
+
+SNAPSHOT_BLOB_BYTES: Final = 32 * 1024
+"""Of the file in one message to a client. etcd's number."""
+
+SNAPSHOT_SENT_AHEAD_BYTES: Final = 1 << 20
+"""Of the file that may wait for a client to take it."""
+
 SNAPSHOT_LOG_HELD_SECONDS: Final = 30.0
 """After a snapshot was sent its follower has so long to take the entries after it before they may go. etcd's value."""
 

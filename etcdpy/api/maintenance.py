@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Protocol
 
-from etcdpy import VERSION
+from etcdpy import VERSION, limits
 from etcdpy.api.checks import parse
 from etcdpy.api.proposals import Waiting
 from etcdpy.errors import NoLeader
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable
+    from contextlib import AbstractAsyncContextManager
 
     from etcdpy.api.header import HeaderSource
     from etcdpy.api.proposals import Proposer
     from etcdpy.api.reconfigure import Reconfiguration
     from etcdpy.membership.versions import DowngradeInfo
-    from etcdpy.transport.calls import Call
+    from etcdpy.transport.calls import Call, StreamCall
 
 
 class MemberState(Protocol):
@@ -92,6 +94,27 @@ class Upkeep(Protocol):
         ...
 
 
+class Backup(Protocol):
+    """The whole state in etcd's file format."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        ...
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Its content, in pieces of any size. Raises OSError."""
+        ...
+
+
+class BackupSource(Protocol):
+    """Who makes backups."""
+
+    def backup(self) -> AbstractAsyncContextManager[Backup]:
+        """The state as it is now, kept until the context ends. Raises EtcdError."""
+        ...
+
+
 class MaintenanceService:
     """Thin: shapes requests and answers."""
 
@@ -102,6 +125,7 @@ class MaintenanceService:
         proposer: Proposer,
         header: HeaderSource,
         reconfiguration: Reconfiguration,
+        backups: BackupSource,
         *,
         quota_bytes: int,
     ) -> None:
@@ -110,6 +134,7 @@ class MaintenanceService:
         self._proposer = proposer
         self._header = header
         self._reconfiguration = reconfiguration
+        self._backups = backups
         self._quota_bytes = quota_bytes
 
     def status(self, call: Call, body: bytes) -> None:
@@ -172,6 +197,26 @@ class MaintenanceService:
         checksum, compacted, hashed, current = await self._upkeep.hash_kv(request.revision)
         response = rpc_pb2.HashKVResponse(hash=checksum, compact_revision=compacted, hash_revision=hashed)
         call.finish(self._header.embed(current) + response.SerializeToString())
+
+    async def snapshot(self, call: StreamCall) -> None:
+        """Maintenance.Snapshot: the file in messages of etcd's size, then its SHA-256 in one more. No header."""
+        parse(rpc_pb2.SnapshotRequest, await call.receive() or b"")
+        version = self._state.storage_version
+        async with self._backups.backup() as backup:
+            remaining = backup.size_bytes
+            digest = hashlib.sha256()
+            async for piece in backup.pieces():
+                digest.update(piece)
+                for start in range(0, len(piece), limits.SNAPSHOT_BLOB_BYTES):
+                    blob = piece[start : start + limits.SNAPSHOT_BLOB_BYTES]
+                    remaining -= len(blob)
+                    call.send(_snapshot_part(remaining, blob, version))
+                await call.wait_writable(limits.SNAPSHOT_SENT_AHEAD_BYTES)
+            call.send(_snapshot_part(0, digest.digest(), version))
+
+
+def _snapshot_part(remaining: int, blob: bytes, version: str) -> bytes:
+    return rpc_pb2.SnapshotResponse(remaining_bytes=remaining, blob=blob, version=version).SerializeToString()
 
 
 def describe_alarm(alarm: rpc_pb2.AlarmMember) -> str:

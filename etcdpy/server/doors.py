@@ -69,9 +69,7 @@ def make_methods(
         max_request_bytes=config.max_request_bytes,
     )
     lease = answers.leases = _lease_service(replica, leader, header, clock)
-    maintenance = MaintenanceService(
-        replica, upkeep, replica, header, replica.reconfiguration, quota_bytes=config.quota_bytes
-    )
+    maintenance = _maintenance_service(replica, upkeep, header)
     cluster = ClusterService(replica.membership, replica, header, replica.reconfiguration)
     return method_table(
         {
@@ -99,10 +97,23 @@ def make_methods(
             "Maintenance.Defragment": in_task(spawn, maintenance.defragment),
             "Maintenance.Hash": in_task(spawn, maintenance.hash),
             "Maintenance.HashKV": in_task(spawn, maintenance.hash_kv),
+            "Maintenance.Snapshot": maintenance.snapshot,
             "Health.Check": health.check,
             "Health.List": health.list,
             "Health.Watch": health.watch,
         }
+    )
+
+
+def _maintenance_service(replica: Replica, upkeep: StoreUpkeep, header: HeaderSource) -> MaintenanceService:
+    return MaintenanceService(
+        replica,
+        upkeep,
+        replica,
+        header,
+        replica.reconfiguration,
+        replica.snapshots.backups,
+        quota_bytes=replica.config.quota_bytes,
     )
 
 

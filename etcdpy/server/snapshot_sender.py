@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from etcdpy import limits
 from etcdpy.histogram import SNAPSHOT_SECONDS, Histogram
-from etcdpy.interchange.export import export_steps
 from etcdpy.interchange.member_tree import member_tree
 from etcdpy.proto import raft_pb2
 from etcdpy.server import logs
-from etcdpy.server.snapshot_files import TemporaryFile, Workers, check_room, run_paced
+from etcdpy.server.state_file import Cancelled, StateFile
 from etcdpy.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -27,16 +26,12 @@ if TYPE_CHECKING:
 
     from etcdpy.peer.posting import SnapshotBody
     from etcdpy.raft.message import Message
+    from etcdpy.server.snapshot_files import Workers
     from etcdpy.storage.engine import Engine
-    from etcdpy.storage.frozen_view import FrozenView
 
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 log = logs.get("etcdserver")
-
-
-class Cancelled(Exception):
-    """The state is about to be replaced: what is made of it would be of no use."""
 
 
 class Carrier(Protocol):
@@ -55,14 +50,12 @@ class Carrier(Protocol):
         ...
 
 
-class SharedFile:
+class SharedFile(StateFile):
     """The state as of one index in a file, for as long as somebody is being sent it."""
 
     def __init__(self, engine: Engine, workers: Workers) -> None:
-        self._engine = engine
-        self._workers = workers
-        self._view: FrozenView | None = engine.frozen_view()
-        self.index = self._view.applied_index
+        super().__init__(engine, workers)
+        assert self._view is not None
         self.conf_state = self._view.conf_state
         metadata = raft_pb2.SnapshotMetadata(
             conf_state=self.conf_state.to_proto(), index=self.index, term=self._view.applied_term
@@ -70,16 +63,9 @@ class SharedFile:
         self.snapshot = raft_pb2.Snapshot(data=member_tree(self._view), metadata=metadata)
         """What travels in the message beside the file."""
         self._hold = engine.hold_log(self.index)
-        self._file: TemporaryFile | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it is made; or the reason why it could not be."""
         self.users = 0
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the file, once it is ready."""
-        assert self._file is not None
-        return self._file.size_bytes
 
     def serves(self, member: int) -> bool:
         """Whether a member can go on from it: it knows the member, and not too many entries follow it."""
@@ -90,51 +76,17 @@ class SharedFile:
     async def make(self) -> None:
         """Write the file; tells `ready`."""
         try:
-            await self._write()
+            await self.write()
         except (OSError, StorageError, Cancelled) as error:
             self.ready.set_exception(error)
             self.ready.exception()  # whoever waited for the file may be gone
         else:
             self.ready.set_result(None)
-        finally:
-            self.let_go_of_state()
-
-    async def _write(self) -> None:
-        began = perf_counter()
-        path = self._engine.temporary_path("snapshot")
-        check_room(path.parent, self._engine.state_bytes)
-        file = self._file = TemporaryFile(path)
-
-        async def write() -> None:
-            if file.should_write:
-                await self._workers.run(file.take())
-            if self._view is None:
-                raise Cancelled
-
-        if self._view is None:
-            raise Cancelled
-        await run_paced(export_steps(self._view, cast("BinaryIO", file)), write)
-        await self._workers.run(file.take())
-        took = perf_counter() - began
-        log.info("made a database snapshot", **{"snapshot-index": self.index, "bytes": file.size_bytes, "took": took})
-
-    def let_go_of_state(self) -> None:
-        """Close the view; a file that is not ready will not be."""
-        view, self._view = self._view, None
-        if view is not None:
-            view.close()
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        """The file's content."""
-        assert self._file is not None
-        return self._file.pieces(self._workers)
 
     def end(self) -> None:
         """Nobody is sent it any more."""
-        self.let_go_of_state()
         asyncio.get_running_loop().call_later(limits.SNAPSHOT_LOG_HELD_SECONDS, self._hold.release)
-        if self._file is not None:
-            self._workers.start(self._file.remove)
+        super().end()
 
 
 class SharedBody:

@@ -1,4 +1,4 @@
-"""Whole states from member to member: the sender and the receiver in their place between raft, network and rooms."""
+"""Whole states on their way: from the leader, to members, to clients; each between raft, network and rooms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from etcdpy.raft.tracker import ProgressState
+from etcdpy.server.backups import Backups
 from etcdpy.server.snapshot_files import Workers
 from etcdpy.server.snapshot_receiver import SnapshotReceiver
 from etcdpy.server.snapshot_sender import SnapshotSender
@@ -41,6 +42,7 @@ class Snapshots:
         self._workers = Workers()
         self.sender = SnapshotSender(replica.engine, self, self._workers, spawn)
         self.receiver = SnapshotReceiver(replica, self, self._workers, spawn)
+        self.backups = Backups(replica.engine, self._workers, self.sender.make_seconds)
         replica.engine.lowest_match = self._lowest_match
 
     def close(self) -> None:
@@ -84,6 +86,7 @@ class Snapshots:
     def before_install(self) -> None:
         """See Surroundings."""
         self.sender.let_go_of_state()
+        self.backups.let_go_of_state()
 
     def state_is_replaced(self) -> None:
         """See Surroundings."""

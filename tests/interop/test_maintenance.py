@@ -1,12 +1,18 @@
-"""Maintenance: Status, Alarm (list), Defragment, Hash, HashKV; and the hash that both servers must agree on."""
+"""Maintenance: Status, Alarm (list), Defragment, Hash, HashKV, Snapshot; and the hash that both servers agree on."""
 
 from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
 
 import google_crc32c
 import pytest
 
 from etcdpy.proto import kv_pb2, rpc_pb2
-from tests.support.client import Client, Refusal, refusal
+from tests.support.client import Client, Refusal, refusal, wait_until
+
+if TYPE_CHECKING:
+    from tests.support.members import Member
 
 COMPACTED = Refusal("OutOfRange", "etcdserver: mvcc: required revision has been compacted")
 FUTURE = Refusal("OutOfRange", "etcdserver: mvcc: required revision is a future revision")
@@ -118,3 +124,29 @@ class TestAlarm:
         answer = client.maintenance.Alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET, alarm=alarm))
         assert list(answer.alarms) == []
         assert answer.header.revision == client.revision()
+
+
+class TestSnapshot:
+    def test_the_file_comes_in_parts_and_its_digest_last(self, client: Client) -> None:
+        for number in range(30):
+            client.put(b"snapshot %d" % number, bytes(40_000))
+        parts = list(client.maintenance.Snapshot(rpc_pb2.SnapshotRequest()))
+        content = b"".join(part.blob for part in parts[:-1])
+        assert parts[-1].blob == hashlib.sha256(content).digest()
+        assert content[16:20] == (0xED0CDAED).to_bytes(4, "little"), "a bbolt file"
+        assert len(content) % 512 == 0, "etcdctl refuses others"
+        assert {len(part.blob) for part in parts[:-2]} == {32 * 1024}
+        sent = 0
+        for part in parts[:-1]:
+            sent += len(part.blob)
+            assert part.remaining_bytes == len(content) - sent
+        assert parts[-1].remaining_bytes == 0
+        assert {(part.version, part.HasField("header")) for part in parts} == {("3.7.0", False)}
+
+    def test_a_client_that_goes_away_leaves_nothing(self, client: Client, member: Member) -> None:
+        client.put(b"large", bytes(1_000_000))
+        stream = client.maintenance.Snapshot(rpc_pb2.SnapshotRequest())
+        next(iter(stream))
+        stream.cancel()  # type: ignore[no-untyped-call]
+        wait_until(lambda: not list((member.data_dir / "member").glob("tmp-*")))
+        assert next(iter(client.maintenance.Snapshot(rpc_pb2.SnapshotRequest()))).blob

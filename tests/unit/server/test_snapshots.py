@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +13,8 @@ import pytest
 
 from etcdpy import limits
 from etcdpy.apply.alarms import AlarmStore
+from etcdpy.errors import StatusError, Timeout, TooManyRequests
+from etcdpy.histogram import SNAPSHOT_SECONDS, Histogram
 from etcdpy.interchange.bolt_format import DamagedFileError
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member, Membership
@@ -19,7 +22,8 @@ from etcdpy.mvcc.store import Store
 from etcdpy.proto import raft_pb2, rpc_pb2
 from etcdpy.raft.message import Message
 from etcdpy.raft.types import ConfState, HardState
-from etcdpy.server import snapshot_files
+from etcdpy.server import snapshot_files, state_file
+from etcdpy.server.backups import Backups
 from etcdpy.server.snapshot_files import Workers
 from etcdpy.server.snapshot_receiver import SnapshotReceiver, SnapshotRefused
 from etcdpy.server.snapshot_sender import SnapshotSender
@@ -295,7 +299,7 @@ def test_a_snapshot_that_cannot_be_made_is_reported(
 ) -> None:
     async def scene(leader: World, _follower: World) -> None:
         if reason == "disk full":
-            monkeypatch.setattr(snapshot_files, "check_room", no_room)
+            monkeypatch.setattr(state_file, "check_room", no_room)
         if reason == "state unreadable":
             monkeypatch.setattr(leader.engine, "frozen_view", unreadable)
         leader.sender.send(snapshot_message(term=2 if reason == "deposed" else 1))
@@ -491,3 +495,81 @@ def test_a_waiter_that_is_cancelled_lets_its_thread_end_first() -> None:
 
     asyncio.run(scene())
     assert ended == ["thread", "waiter"]
+
+
+# --- for clients ---
+
+
+def backups_of(world: World) -> Backups:
+    return Backups(world.engine, world.workers, Histogram(SNAPSHOT_SECONDS))
+
+
+def test_backups_are_bounded_and_give_their_files_back(tmp_path: Path) -> None:
+    async def scene(leader: World, _follower: World) -> None:
+        backups = backups_of(leader)
+        async with AsyncExitStack() as stack:
+            for _ in range(limits.SNAPSHOTS_SAVED_AT_ONCE):
+                await stack.enter_async_context(backups.backup())
+            assert len(leader.leftovers()) == limits.SNAPSHOTS_SAVED_AT_ONCE
+            with pytest.raises(TooManyRequests):
+                await stack.enter_async_context(backups.backup())
+        async with backups.backup() as file:
+            content = b"".join([piece async for piece in file.pieces()])
+            assert len(content) == file.size_bytes
+            leader.store.put(b"later", b"is not part of it")
+        assert b"not flushed" in content
+        assert b"is not part of it" not in content
+        assert not leader.engine._holds, "nobody goes on from a backup"
+
+    play(tmp_path, scene)
+
+
+def test_a_backup_that_is_cancelled_frees_its_file(tmp_path: Path) -> None:
+    async def scene(leader: World, _follower: World) -> None:
+        backups = backups_of(leader)
+
+        async def save() -> None:
+            async with backups.backup():
+                raise AssertionError("cancelled before")
+
+        task = leader.spawn(save())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(leader.leftovers()) == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        leader.tasks.remove(task)
+        async with backups.backup():
+            pass
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("reason", ["replaced", "disk full", "state unreadable"])
+def test_a_backup_that_cannot_be_made_says_so(tmp_path: Path, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {
+        "replaced": Timeout.message,
+        "disk full": "etcdserver: failed to make the snapshot: No space left on device",
+        "state unreadable": "etcdserver: failed to make the snapshot: the state cannot be read",
+    }
+
+    async def scene(leader: World, _follower: World) -> None:
+        backups = backups_of(leader)
+        if reason == "disk full":
+            monkeypatch.setattr(state_file, "check_room", no_room)
+        if reason == "state unreadable":
+            monkeypatch.setattr(leader.engine, "frozen_view", unreadable)
+
+        async def save() -> None:
+            with pytest.raises(Timeout if reason == "replaced" else StatusError) as raised:
+                async with backups.backup():
+                    pass
+            assert raised.value.message == expected[reason]
+
+        leader.spawn(save())
+        await asyncio.sleep(0)
+        backups.let_go_of_state()
+        await leader.settle()
+
+    play(tmp_path, scene)
