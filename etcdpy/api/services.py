@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.errors import Code, EtcdError, StatusError
-from etcdpy.proto import rpc_pb2
+from etcdpy.proto import election_pb2, lock_pb2, rpc_pb2
 from etcdpy.transport.calls import Kind, Method
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def method_table(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Meth
             kind,
             handlers.get(f"{name}.{method.name}") or _missing(method.name, kind),
         )
-        for name, descriptor in rpc_pb2.DESCRIPTOR.services_by_name.items()
+        for file in (rpc_pb2, lock_pb2, election_pb2)
+        for name, descriptor in file.DESCRIPTOR.services_by_name.items()
         for method in descriptor.methods
         for kind in (_KINDS[method.client_streaming, method.server_streaming],)
     ]

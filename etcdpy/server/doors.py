@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from etcdpy import limits
 from etcdpy.api.cluster import ClusterService
+from etcdpy.api.election import ElectionService
 from etcdpy.api.header import HeaderSource
 from etcdpy.api.kv import KvService
 from etcdpy.api.lease import LeaseService
+from etcdpy.api.lock import LockService
 from etcdpy.api.maintenance import MaintenanceService
+from etcdpy.api.recipes import Inside
 from etcdpy.api.services import in_task, method_table
 from etcdpy.api.watch import WatchService
 from etcdpy.server import logs
@@ -46,13 +49,12 @@ def make_methods(
     upkeep: StoreUpkeep,
     watches: WatchDriver,
     health: HealthService,
-    spawn: Spawn,
-    clock: Callable[[], float],
+    server: Server,
     leader: LeaderLeases,
     answers: PeerAnswers,
 ) -> dict[bytes, Method]:
     """Every service of the client port over one replica. `answers` gets the leases, which other members ask for too."""
-    config = replica.config
+    config, spawn, clock = replica.config, server.spawn, server.loop.time
     header = HeaderSource(replica.membership.cluster_id, replica.own_id)
     header.set_term(replica.node.term)
     replica.headers.append(header)
@@ -69,6 +71,7 @@ def make_methods(
         max_request_bytes=config.max_request_bytes,
     )
     lease = answers.leases = _lease_service(replica, leader, header, clock)
+    watch = WatchService(replica.hub, clock, watches.wake)
     maintenance = _maintenance_service(replica, upkeep, header)
     cluster = ClusterService(replica.membership, replica, header, replica.reconfiguration)
     return method_table(
@@ -79,7 +82,7 @@ def make_methods(
             "KV.DeleteRange": kv.delete_range,
             "KV.Txn": kv.txn,
             "KV.Compact": kv.compact,
-            "Watch.Watch": WatchService(replica.hub, clock, watches.wake).watch,
+            "Watch.Watch": watch.watch,
             "Lease.LeaseGrant": lease.grant,
             "Lease.LeaseRevoke": lease.revoke,
             "Lease.LeaseKeepAlive": lease.keep_alive,
@@ -101,6 +104,7 @@ def make_methods(
             "Health.Check": health.check,
             "Health.List": health.list,
             "Health.Watch": health.watch,
+            **_recipes(Inside(kv, lease, watch, spawn, server.on_bug)),
         }
     )
 
@@ -115,6 +119,19 @@ def _maintenance_service(replica: Replica, upkeep: StoreUpkeep, header: HeaderSo
         replica.snapshots.backups,
         quota_bytes=replica.config.quota_bytes,
     )
+
+
+def _recipes(inside: Inside) -> dict[str, Callable[..., Any]]:
+    lock, election, spawn = LockService(inside), ElectionService(inside), inside.spawn
+    return {
+        "Lock.Lock": in_task(spawn, lock.lock),
+        "Lock.Unlock": in_task(spawn, lock.unlock),
+        "Election.Campaign": in_task(spawn, election.campaign),
+        "Election.Proclaim": in_task(spawn, election.proclaim),
+        "Election.Leader": in_task(spawn, election.leader),
+        "Election.Observe": election.observe,
+        "Election.Resign": in_task(spawn, election.resign),
+    }
 
 
 def _lease_service(

@@ -174,7 +174,7 @@ class Running:
         replica.on_removed = self._on_removed
         leader = LeaderLeases(replica, self._peers.network.connections)
         self._server.methods = doors.make_methods(
-            replica, slices, self._upkeep, self._watches, health, self._server.spawn, self._loop.time, leader, answers
+            replica, slices, self._upkeep, self._watches, health, self._server, leader, answers
         )
         self._corruption = CorruptionChecker(replica, self._upkeep, self._peers.ask_hash)
 

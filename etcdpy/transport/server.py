@@ -257,11 +257,10 @@ class Server:
         self._deadlines.close()
         for connection in list(self.connections):
             connection.abort()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [task for task in self._tasks if task is not asyncio.current_task()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # what they start in their last moment ends too
         await asyncio.sleep(0)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import grpc
 
-from etcdpy.client.stubs import KV, Auth, Cluster, Lease, Maintenance, Watch
+from etcdpy.client.stubs import KV, Auth, Cluster, Election, Lease, Lock, Maintenance, Watch
 from etcdpy.errors import Code
 from etcdpy.proto import rpc_pb2
 
@@ -174,6 +174,8 @@ class Client:
         self.cluster = Cluster(self.channel)
         self.maintenance = Maintenance(self.channel)
         self.auth = Auth(self.channel)
+        self.lock = Lock(self.channel)
+        self.election = Election(self.channel)
 
     @classmethod
     def of(cls, member: Member) -> Self:
