@@ -72,7 +72,6 @@ def make_methods(
     )
     lease = answers.leases = _lease_service(replica, leader, header, clock)
     watch = WatchService(replica.hub, clock, watches.wake)
-    maintenance = _maintenance_service(replica, upkeep, header)
     cluster = ClusterService(replica.membership, replica, header, replica.reconfiguration)
     return method_table(
         {
@@ -93,20 +92,26 @@ def make_methods(
             "Cluster.MemberRemove": in_task(spawn, cluster.member_remove),
             "Cluster.MemberUpdate": in_task(spawn, cluster.member_update),
             "Cluster.MemberPromote": in_task(spawn, cluster.member_promote),
-            "Maintenance.Status": maintenance.status,
-            "Maintenance.Alarm": maintenance.alarm,
-            "Maintenance.MoveLeader": in_task(spawn, maintenance.move_leader),
-            "Maintenance.Downgrade": in_task(spawn, maintenance.downgrade),
-            "Maintenance.Defragment": in_task(spawn, maintenance.defragment),
-            "Maintenance.Hash": in_task(spawn, maintenance.hash),
-            "Maintenance.HashKV": in_task(spawn, maintenance.hash_kv),
-            "Maintenance.Snapshot": maintenance.snapshot,
+            **_maintenance(_maintenance_service(replica, upkeep, header), spawn),
             "Health.Check": health.check,
             "Health.List": health.list,
             "Health.Watch": health.watch,
             **_recipes(Inside(kv, lease, watch, spawn, server.on_bug)),
         }
     )
+
+
+def _maintenance(maintenance: MaintenanceService, spawn: Spawn) -> dict[str, Callable[..., Any]]:
+    return {
+        "Maintenance.Status": maintenance.status,
+        "Maintenance.Alarm": maintenance.alarm,
+        "Maintenance.MoveLeader": in_task(spawn, maintenance.move_leader),
+        "Maintenance.Downgrade": in_task(spawn, maintenance.downgrade),
+        "Maintenance.Defragment": in_task(spawn, maintenance.defragment),
+        "Maintenance.Hash": in_task(spawn, maintenance.hash),
+        "Maintenance.HashKV": in_task(spawn, maintenance.hash_kv),
+        "Maintenance.Snapshot": maintenance.snapshot,
+    }
 
 
 def _maintenance_service(replica: Replica, upkeep: StoreUpkeep, header: HeaderSource) -> MaintenanceService:
