@@ -104,8 +104,6 @@ WATCH_PROGRESS_SLICE_WATCHERS_MAX: Final = 2000
 WATCH_PROGRESS_INTERVAL_SECONDS_MIN: Final = 0.1
 """--watch-progress-notify-interval is raised to this, as on etcd."""
 
-# --- recipes ---
-
 OBSERVE_BACKLOG_BYTES: Final = 64 * 1024
 """Unsent bytes of one Election.Observe above which it reads no further; its watch is held up in turn."""
 
