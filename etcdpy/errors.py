@@ -519,3 +519,24 @@ class UnknownMethod(EtcdError):
 
     code = Code.UNKNOWN
     message = "etcdserver: unknown method"
+
+
+class NoPasswordUser(EtcdError):
+    """Quirk kept: travels as Unknown, since etcd's server has no code for it."""
+
+    code = Code.UNKNOWN
+    message = "auth: authentication failed, password was given for no password user"
+
+
+class VerifyOnly(EtcdError):
+    """`auth: token signing attempted with verify-only key`. Quirk kept: travels as Unknown."""
+
+    code = Code.UNKNOWN
+    message = "auth: token signing attempted with verify-only key"
+
+
+class PasswordTooLong(EtcdError):
+    """Quirk kept: the text of Go's bcrypt, which takes 72 bytes."""
+
+    code = Code.UNKNOWN
+    message = "bcrypt: password length exceeds 72 bytes"

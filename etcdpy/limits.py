@@ -611,6 +611,32 @@ DISK_PROBE_SECONDS: Final = 1.0
 DISK_PROBE_BYTES: Final = 16 * 1024 * 1024
 """What must be writable before such a member goes on: room for the log and for LevelDB's tables."""
 
+# --- auth ---
+
+SIMPLE_TOKENS_MAX: Final = 100_000
+"""Simple tokens a member keeps, 20 MB; the longest unused go first. A login costs 50 ms of CPU, so that these many are
+hours of logins unless --bcrypt-cost is low."""
+
+JWT_TOKENS_KEPT: Final = 10_000
+"""JWTs whose signature was checked and need not be checked again; 10 MB."""
+
+AUTH_SIGNERS_KEPT: Final = 10_000
+"""Users named by log entries of other members, parsed once."""
+
+TOKEN_WAITS_MAX: Final = 10_000
+"""Calls that may wait for a token this member has not heard of yet; what comes beyond is told that it is invalid."""
+
+PASSWORD_WORK_WAITING_MAX: Final = 1_000
+"""Passwords that wait to be hashed or compared; a thread does some 20 a second at the default cost."""
+
+BCRYPT_PASSWORD_BYTES_MAX: Final = 72
+"""What bcrypt looks at. A longer password is refused where it is set, as on etcd."""
+
+BCRYPT_COST_DEFAULT: Final = 10
+
+LEASE_KEYS_CHECKED_PER_SLICE: Final = 2_000
+"""Keys of leases whose permission is checked before the loop goes on: 2 ms."""
+
 # --- membership ---
 
 CONF_CHANGE_RETRY_SECONDS: Final = 0.01

@@ -1,4 +1,5 @@
-"""Who may be asked what: a member without a leader refuses calls that demand one, a learner nearly every call.
+"""Who may be asked what: a member without a leader refuses calls that demand one, a learner nearly every call, and one
+with users lets a call wait whose token it has yet to hear of.
 
 In the normal state the gate costs nothing: unary methods keep their plain handlers, and guarded ones take their place
 only while there is something to refuse. Streams that demand a leader are remembered, to be ended when it is lost for
@@ -7,6 +8,8 @@ long.
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.api.checks import parse
@@ -17,6 +20,7 @@ from etcdpy.transport.calls import Kind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from etcdpy.api.callers import TokenWaits
     from etcdpy.transport.calls import Call, Method, StreamCall
 
     Unary = Callable[[Call, bytes], None]
@@ -32,10 +36,11 @@ costs more than refusing new calls, so it is slower to do so."""
 class Gate:
     """Wraps a table of methods; told of every change of the leader and of the member's own vote."""
 
-    def __init__(self, methods: Mapping[bytes, Method]) -> None:
+    def __init__(self, methods: Mapping[bytes, Method], tokens: TokenWaits) -> None:
         self._open: dict[bytes, Unary] = {}
         self._guarded: dict[bytes, Unary] = {}
         self._methods = methods
+        self._tokens = tokens
         self._has_leader = True
         self._is_learner = False
         self._demanding: set[StreamCall] = set()
@@ -47,10 +52,10 @@ class Gate:
             else:
                 method.handler = self._guard_stream(method, method.handler)
 
-    def set(self, *, has_leader: bool, is_learner: bool) -> None:
+    def set(self, *, has_leader: bool, is_learner: bool, has_users: bool) -> None:
         """The member's state from now on."""
         self._has_leader, self._is_learner = has_leader, is_learner
-        table = self._open if has_leader and not is_learner else self._guarded
+        table = self._open if has_leader and not is_learner and not has_users else self._guarded
         for path, handler in table.items():
             self._methods[path].handler = handler
 
@@ -63,12 +68,18 @@ class Gate:
                 call.end_by_server(NoLeader())
 
     def _guard(self, method: Method, handler: Unary) -> Unary:
+        tokens = self._tokens
+
         def guarded(call: Call, body: bytes) -> None:
             if self._is_learner and not _for_learner(method, body):
                 raise NotSupportedForLearner
             if not self._has_leader and _demands_leader(call):
                 raise NoLeader
-            handler(call, body)
+            index = tokens.entry_for(call)
+            if index:
+                tokens.wait(index, call, partial(handler, call, body))
+            else:
+                handler(call, body)
 
         return guarded
 
@@ -82,6 +93,7 @@ class Gate:
             if demands:
                 self._demanding.add(call)
             try:
+                await self._wait_for_token(call)
                 running = handler(call)
                 if running is not None:
                     await running
@@ -89,6 +101,13 @@ class Gate:
                 self._demanding.discard(call)
 
         return guarded
+
+    async def _wait_for_token(self, call: StreamCall) -> None:
+        index = self._tokens.entry_for(call)
+        if index:
+            known = asyncio.Event()
+            self._tokens.wait(index, call, known.set)
+            await known.wait()
 
 
 def _demands_leader(call: Call) -> bool:

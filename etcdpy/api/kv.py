@@ -32,10 +32,12 @@ from etcdpy.wire import varint
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from etcdpy.api.callers import Callers
     from etcdpy.api.cluster import LinearizableReads
     from etcdpy.api.header import HeaderSource
     from etcdpy.api.proposals import Proposer
     from etcdpy.apply.proposal import Outcome
+    from etcdpy.auth.identity import Identity
     from etcdpy.histogram import Histogram
     from etcdpy.mvcc.store import Store
     from etcdpy.transport.calls import Call, StreamCall
@@ -74,6 +76,7 @@ class KvService:
         reads: LinearizableReads,
         slices: Slices,
         compactions: Compactions,
+        callers: Callers,
         header: HeaderSource,
         range_seconds: Histogram,
         *,
@@ -86,6 +89,8 @@ class KvService:
         self._reads = reads
         self._slices = slices
         self._compactions = compactions
+        self._callers = callers
+        self._users = callers.store
         self._header = header
         self._range_seconds = range_seconds
         self._stopwatch = stopwatch
@@ -155,6 +160,7 @@ class KvService:
         check_range_stream(request)
         if not request.serializable:
             await self._reads.wait_linearizable()
+        who = self._callers.check_read(call, request.key, request.range_end)
         store = self._store
         header_revision = store.current_revision
         main = store.read_revision(request.revision)
@@ -162,13 +168,14 @@ class KvService:
             result = await self._slices.wait(
                 range_steps(store, request.key, request.range_end, txn.range_options(request))
             )
+            self._callers.check_unchanged(who)
             call.send(_stream_chunk(self._header.embed(header_revision), b"", more=False, count=result.count))
             return
         with store.pin(main):
-            await self._stream_chunks(call, request, main, header_revision)
+            await self._stream_chunks(call, request, main, header_revision, who)
 
     async def _stream_chunks(
-        self, call: StreamCall, request: rpc_pb2.RangeRequest, main: int, header_revision: int
+        self, call: StreamCall, request: rpc_pb2.RangeRequest, main: int, header_revision: int, who: Identity
     ) -> None:
         key, limit, sent = request.key, request.limit, 0
         chunk = _STREAM_FIRST_CHUNK_KEYS
@@ -183,8 +190,10 @@ class KvService:
                 count = sent
                 if result.more:
                     count += await self._count_after(key_of(result.records[-1]), request.range_end, main)
+                self._callers.check_unchanged(who)
                 call.send(_stream_chunk(self._header.embed(header_revision), kvs, more=result.more, count=count))
                 return
+            self._callers.check_unchanged(who)
             call.send(_stream_chunk(b"", kvs, more=False, count=0))
             key = key_of(result.records[-1]) + b"\0"
             if len(kvs) < self._max_request_bytes // 2:
@@ -215,6 +224,8 @@ class KvService:
 
     def _answer_one(self, call: Call, key: bytes) -> None:
         """The newest record of one key. One read in sixteen is timed, and counts for all of them."""
+        if self._users.enabled:
+            self._callers.check_read(call, key)
         if not self._store.ranges & 15:
             began = self._stopwatch()
             self._answer_record(call, key)
@@ -233,21 +244,25 @@ class KvService:
             call.finish(b"".join((header, b"\x12", varint(len(record)), record, b"\x20\x01")))
 
     def _answer_range(self, call: Call, request: rpc_pb2.RangeRequest) -> None:
-        self._slices.run(call, self._range_steps(request))
+        who = self._callers.check_read(call, request.key, request.range_end)
+        self._slices.run(call, self._range_steps(request, who))
 
-    def _range_steps(self, request: rpc_pb2.RangeRequest) -> Generator[None, None, list[bytes]]:
+    def _range_steps(self, request: rpc_pb2.RangeRequest, who: Identity) -> Generator[None, None, list[bytes]]:
         began = self._stopwatch()
         result = yield from range_steps(self._store, request.key, request.range_end, txn.range_options(request))
         self._range_seconds.observe(self._stopwatch() - began)
         parts = yield from range_part_steps(result)
+        self._callers.check_unchanged(who)
         return [self._header.embed(result.revision), *parts]
 
     def _answer_txn(self, call: Call, request: rpc_pb2.TxnRequest) -> None:
-        self._slices.run(call, self._txn_steps(request))
+        who = self._callers.check_txn(call, request)
+        self._slices.run(call, self._txn_steps(request, who))
 
-    def _txn_steps(self, request: rpc_pb2.TxnRequest) -> Generator[None, None, list[bytes]]:
+    def _txn_steps(self, request: rpc_pb2.TxnRequest, who: Identity) -> Generator[None, None, list[bytes]]:
         revision = self._store.current_revision  # writes may come between the slices
         body = yield from txn.read_only_steps(self._store, request)
+        self._callers.check_unchanged(who)
         return [self._header.embed(revision), body]
 
 

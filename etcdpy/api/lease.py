@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from etcdpy.api.checks import parse
@@ -13,9 +14,10 @@ from etcdpy.lease.lessor import LeaseExpiring, NotPrimary, pick_lease_id
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from random import Random
 
+    from etcdpy.api.callers import Callers
     from etcdpy.api.header import HeaderSource
     from etcdpy.api.proposals import Proposer
     from etcdpy.lease.lessor import Lessor
@@ -64,6 +66,7 @@ class LeaseService:
         store: Revision,
         proposer: Proposer,
         leader: LeaderLeases,
+        callers: Callers,
         header: HeaderSource,
         *,
         clock: Callable[[], float],
@@ -76,6 +79,7 @@ class LeaseService:
         self._store = store
         self._proposer = proposer
         self._leader = leader
+        self._callers = callers
         self._header = header
         self._clock = clock
         self._random = random
@@ -84,6 +88,7 @@ class LeaseService:
     def grant(self, call: Call, body: bytes) -> None:
         """Lease.LeaseGrant. An id is picked before proposing, so that every member stores the same one."""
         request = parse(rpc_pb2.LeaseGrantRequest, body)
+        self._callers.require_user(call)
         if request.ID == 0:
             request.ID = pick_lease_id(self._random)
             body = request.SerializeToString()
@@ -93,6 +98,7 @@ class LeaseService:
     def revoke(self, call: Call, body: bytes) -> None:
         """Lease.LeaseRevoke."""
         request = parse(rpc_pb2.LeaseRevokeRequest, body)
+        self._callers.require_user(call)
         data = self._proposer.encode("lease_revoke", body)
         self._proposer.propose(Waiting("lease_revoke", request, data, call, self._header))
 
@@ -101,31 +107,39 @@ class LeaseService:
         while (body := await call.receive()) is not None:
             request = parse(rpc_pb2.LeaseKeepAliveRequest, body)
             header = self._header.embed(self._store.current_revision)
-            ttl = await self._renew(request.ID)
+            ttl = await self._renew(call, request.ID)
             call.send(header + rpc_pb2.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl).SerializeToString())
             if call.buffered_bytes > _RENEW_BACKLOG_BYTES:
                 await call.wait_writable(_RENEW_BACKLOG_BYTES)
 
-    async def _renew(self, lease_id: int) -> int:
-        """The TTL that the lease has again, 0 when it is gone. Raises EtcdError when there is no leader to renew it."""
+    async def _renew(self, call: StreamCall, lease_id: int) -> int:
+        """The TTL that the lease has again, 0 when it is gone. Raises EtcdError when there is no leader to renew it, or
+        when who calls may not write its keys."""
+        allowed = partial(self._callers.check_lease_write, call, lease_id)
         try:
             while True:
                 if not self._lessor.is_primary:
+                    await allowed()
                     return await self._leader.renew(lease_id)
                 try:
-                    return await self.renew_here(lease_id)
+                    return await self.renew_here(lease_id, allowed)
                 except NotPrimary:
                     pass  # the lead went elsewhere meanwhile
         except LeaseNotFound:
             return 0
 
-    async def renew_here(self, lease_id: int) -> int:
-        """Renew a lease as the leader. Raises LeaseNotFound, NotPrimary, EtcdError."""
+    async def renew_here(self, lease_id: int, allowed: Callable[[], Awaitable[None]] | None = None) -> int:
+        """Renew a lease as the leader. Raises LeaseNotFound, NotPrimary, EtcdError.
+
+        `allowed` is asked once the lease can be seen; what another member asks for it has allowed itself.
+        """
         lessor, leader = self._lessor, self._leader
         if not await leader.confirm_leadership():
             raise StatusError(Code.UNKNOWN, "not a primary lessor")
         if not (self._fast_keep_alive and lessor.exists(lease_id)):
             await leader.wait_applied()  # it may be in the log and not applied yet
+        if allowed is not None:
+            await allowed()
         while True:
             try:
                 if lessor.must_reset_checkpoint(lease_id):
@@ -144,6 +158,8 @@ class LeaseService:
     async def time_to_live(self, call: Call, body: bytes) -> None:
         """Lease.LeaseTimeToLive: TTL -1 for an unknown lease, which is no error."""
         request = parse(rpc_pb2.LeaseTimeToLiveRequest, body)
+        callers = self._callers
+        who = await callers.check_lease_read(call, request.ID) if request.keys else callers.require_user(call)
         try:
             if self._lessor.is_primary:
                 response = await self.time_to_live_here(request.ID, keys=request.keys)
@@ -151,6 +167,8 @@ class LeaseService:
                 response = await self._leader.time_to_live(request.ID, keys=request.keys)
         except LeaseNotFound:
             response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=NO_SUCH_LEASE.ttl)
+        if request.keys:
+            callers.check_keys_shown(who, response.keys)
         response.ClearField("header")
         call.finish(self._header.embed(self._store.current_revision) + response.SerializeToString())
 
@@ -169,8 +187,10 @@ class LeaseService:
             header=empty, ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl, keys=found.keys
         )
 
-    def leases(self, call: Call, body: bytes) -> None:
+    async def leases(self, call: Call, body: bytes) -> None:
         """Lease.LeaseLeases: the ids this member knows of, those that expire first in front."""
         parse(rpc_pb2.LeaseLeasesRequest, body)
-        response = rpc_pb2.LeaseLeasesResponse(leases=[rpc_pb2.LeaseStatus(ID=each) for each in self._lessor.leases()])
+        leases = self._lessor.leases()
+        await self._callers.check_lease_read(call, *leases)
+        response = rpc_pb2.LeaseLeasesResponse(leases=[rpc_pb2.LeaseStatus(ID=each) for each in leases])
         call.finish(self._header.embed(self._store.current_revision) + response.SerializeToString())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
+    from etcdpy.api.callers import Callers
     from etcdpy.api.header import HeaderSource
     from etcdpy.api.proposals import Proposer
     from etcdpy.api.reconfigure import Reconfiguration
@@ -123,6 +124,7 @@ class MaintenanceService:
         state: MemberState,
         upkeep: Upkeep,
         proposer: Proposer,
+        callers: Callers,
         header: HeaderSource,
         reconfiguration: Reconfiguration,
         backups: BackupSource,
@@ -132,6 +134,7 @@ class MaintenanceService:
         self._state = state
         self._upkeep = upkeep
         self._proposer = proposer
+        self._callers = callers
         self._header = header
         self._reconfiguration = reconfiguration
         self._backups = backups
@@ -161,8 +164,15 @@ class MaintenanceService:
         call.finish(self._header.embed(state.revision) + response.SerializeToString())
 
     def alarm(self, call: Call, body: bytes) -> None:
-        """Maintenance.Alarm. Even reading goes through the log, as on etcd, so that every member answers alike."""
+        """Maintenance.Alarm. Even reading goes through the log, as on etcd, so that every member answers alike.
+
+        Every user may read them; only root may change them.
+        """
         request = parse(rpc_pb2.AlarmRequest, body)
+        if request.action == rpc_pb2.AlarmRequest.GET:
+            self._callers.require_user(call)
+        else:
+            self._callers.check_admin(call)
         self._proposer.propose(Waiting("alarm", request, self._proposer.encode("alarm", body), call, self._header))
 
     async def move_leader(self, call: Call, body: bytes) -> None:
@@ -199,7 +209,11 @@ class MaintenanceService:
         call.finish(self._header.embed(current) + response.SerializeToString())
 
     async def snapshot(self, call: StreamCall) -> None:
-        """Maintenance.Snapshot: the file in messages of etcd's size, then its SHA-256 in one more. No header."""
+        """Maintenance.Snapshot: the file in messages of etcd's size, then its SHA-256 in one more. No header.
+
+        For root alone: it holds all keys.
+        """
+        self._callers.check_admin(call)
         parse(rpc_pb2.SnapshotRequest, await call.receive() or b"")
         version = self._state.storage_version
         async with self._backups.backup() as backup:

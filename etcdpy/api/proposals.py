@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdpy.apply.proposal import Proposal
+from etcdpy.auth.identity import NOBODY
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -34,7 +35,7 @@ class Proposer(Protocol):
 class Waiting(Proposal):
     """A proposal whose outcome answers a unary call."""
 
-    __slots__ = ("call", "header")
+    __slots__ = ("call", "header", "signer")
 
     def __init__(self, kind: str, request: Any, data: bytes, call: Call, header: HeaderSource) -> None:
         self.kind = kind
@@ -42,6 +43,7 @@ class Waiting(Proposal):
         self.data = data
         self.call = call
         self.header = header
+        self.signer = NOBODY
 
     def answer(self, outcome: Outcome) -> None:
         """Answer the call: header, then what applying gave."""

@@ -61,8 +61,11 @@ class ClusterOperations(Protocol):
         """Since when another member is within reach, on the loop's clock; None when it is not."""
         ...
 
-    def promote_at_leader(self, member: int) -> Awaitable[list[Member]]:
-        """Ask the leader to promote a learner, as only it knows how far the learner is. Raises EtcdError."""
+    def promote_at_leader(self, member: int, token: str) -> Awaitable[list[Member]]:
+        """Ask the leader to promote a learner, as only it knows how far the learner is. Raises EtcdError.
+
+        `token` is what the client showed; the leader judges it too.
+        """
         ...
 
     def transfer_leadership(self, target: int) -> None:
@@ -124,12 +127,15 @@ class Reconfiguration:
         """
         return await self._operations.propose_conf_change(changes.update(member, parse_peer_urls(urls)))
 
-    async def promote(self, member: int) -> list[Member]:
-        """Give a learner its vote; a member that does not lead passes this on. Raises EtcdError."""
+    async def promote(self, member: int, *, token: str = "") -> list[Member]:
+        """Give a learner its vote; a member that does not lead passes this on, and the client's token with it.
+
+        Raises EtcdError.
+        """
         try:
             return await self.promote_here(member)
         except NotLeader:
-            return await self._operations.promote_at_leader(member)
+            return await self._operations.promote_at_leader(member, token)
 
     async def promote_here(self, member: int) -> list[Member]:
         """Give a learner its vote if this member leads. Raises NotLeader, and what the rules say."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode
+from etcdpy.apply.auth_requests import AuthRequests
+from etcdpy.apply.authorized import Authorizer
+from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode, stamp_of
 from etcdpy.apply.plain_put import PlainPut
 from etcdpy.apply.quota import OverQuota, Quota, hold
 from etcdpy.apply.restricted import restrict
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from etcdpy.apply.alarms import AlarmStore
     from etcdpy.apply.proposal import Outcome, Proposal
     from etcdpy.apply.restricted import Handlers
+    from etcdpy.auth.store import AuthStore
     from etcdpy.lease.lessor import Lessor
     from etcdpy.membership.members import Membership
     from etcdpy.mvcc.store import Store
@@ -61,6 +64,7 @@ class Applier:
         lessor: Lessor,
         membership: Membership,
         alarms: AlarmStore,
+        auth: AuthStore,
         group: Group,
         *,
         now: Callable[[], float],
@@ -75,6 +79,10 @@ class Applier:
         self._lessor = lessor
         self._membership = membership
         self._alarms = alarms
+        self._auth = auth
+        self._authorizer = Authorizer(auth, lessor)
+        self._guard: Authorizer | None = None
+        """In force while users are switched on."""
         self._group = group
         self._now = now
         self._stopwatch = stopwatch
@@ -84,6 +92,8 @@ class Applier:
         self.applied_index = applied_index
         """The last entry whose effects are in the state."""
         self.applied_term = 0
+        self._applying = 0
+        """The entry whose handler is running."""
         self.durations: dict[tuple[str, bool], Histogram] = {}
         """Seconds that applying took, by kind of request and success."""
         self.counts: dict[tuple[str, bool], int] = {}
@@ -105,6 +115,7 @@ class Applier:
             "cluster_version_set": self._cluster_version_set,
             "cluster_member_attr_set": self._member_attributes_set,
             "downgrade_info_set": self._downgrade_info_set,
+            **AuthRequests(auth, lambda: store.current_revision, lambda: self._applying, now).handlers(),
         }
         self._handlers = self._base
         self._takes_puts = True
@@ -118,12 +129,15 @@ class Applier:
         self._restrict()
 
     def _restrict(self) -> None:
+        """As on etcd an alarm is told before a lack of permission, and that before a lack of room."""
         base = self._base if self._quota is None else hold(self._base, self._quota)
-        self._handlers = restrict(base, self._alarms)
-        self._takes_puts = self._handlers["put"] is self._base["put"]
+        self._guard = self._authorizer if self._auth.enabled else None
+        allowed = base if self._guard is None else self._guard.wrap(base)
+        self._handlers = restrict(allowed, self._alarms)
+        self._takes_puts = self._quota is None and self._handlers["put"] is allowed["put"]
 
     def restore(self) -> None:
-        """The alarms have been read: put their restrictions in force again."""
+        """Alarms and users have been read: put in force again what they forbid."""
         self._restrict()
 
     def apply_all(self, entries: Sequence[Entry]) -> float:
@@ -137,7 +151,7 @@ class Applier:
         """
         began = self._stopwatch()
         applied, handlers, counts, registry = self.applied_index, self._handlers, self.counts, self.registry
-        foreign = self.foreign_counts
+        foreign, guard = self.foreign_counts, self._guard
         counts.clear()
         foreign.clear()
         run = self._run
@@ -159,11 +173,14 @@ class Applier:
                 kind, request = decode(entry.data)
             else:
                 kind, request = proposal.kind, proposal.request
-            if request.__class__ is PlainPut and self._takes_puts:
+            if guard is not None:
+                guard.signer = proposal.signer if proposal is not None else self._auth.signer(stamp_of(entry.data))
+            if request.__class__ is PlainPut and self._takes_puts and (guard is None or guard.lets_put(request.key)):
                 run.append((proposal, request))
                 continue
             if run:
                 self._apply_run()
+            self._applying = applied
             try:
                 outcome = handlers[kind](request)
             except EtcdError as error:
@@ -175,7 +192,7 @@ class Applier:
                 proposal.answer(outcome)
             else:
                 foreign[key] = foreign.get(key, 0) + 1
-            handlers = self._handlers  # an alarm may have changed them
+            handlers, guard = self._handlers, self._guard  # an alarm or the users' switch may have changed them
         if run:
             self._apply_run()
         if entries:
@@ -286,7 +303,7 @@ class Applier:
     # --- the cluster ---
 
     def _not_capable(self, _request: Any) -> Outcome:
-        """A request of a part that this version lacks (users and roles), proposed by a member that has it."""
+        """A request of a part that this version lacks, proposed by a member that has it."""
         raise NotCapable
 
     def _alarm(self, request: rpc_pb2.AlarmRequest) -> Outcome:

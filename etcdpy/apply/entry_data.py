@@ -32,6 +32,9 @@ REQUEST_ID_BYTES: Final = 9
 """The id is the end of every payload made here, and its varint is this long: 62 bits, the highest always set. Cut off,
 it tells whether an entry that came from another member was proposed by this one, without parsing it."""
 
+_ID_FIELD_BYTES: Final = 1 + REQUEST_ID_BYTES
+_NAME_TAG: Final = b"\x12"
+
 
 def id_seed(member: int, now_ns: int) -> int:
     """A seed for EntryEncoder that no other member has, nor this one after a restart: 40 bits of a digest."""
@@ -93,6 +96,32 @@ class EntryEncoder:
                 tail,
             )
         )
+
+
+def signed(data: bytes, stamp: bytes) -> bytes:
+    """A payload made by `EntryEncoder`, with who asked for it (auth.Identity.stamp) in front of its id. 0.3 us."""
+    return b"".join(
+        (data[: -_ID_FIELD_BYTES - 1], varint(len(stamp) + _ID_FIELD_BYTES), stamp, data[-_ID_FIELD_BYTES:])
+    )
+
+
+def stamp_of(data: bytes) -> bytes:
+    """Who asked for an entry: the wire form of its header's name and auth revision; nothing where none is named.
+
+    Hot road on followers while users are switched on, so a put is cut by hand here too: 0.5 us.
+    """
+    if len(data) > 3 and data[0] == _PUT_TAG:
+        size, start = data[1], 2
+        if size >= 0x80:
+            size, start = size & 0x7F | data[2] << 7, 3
+        start += size
+        # Ours: the header is the end, and the id its last field.
+        ours = data[start : start + 2] == _HEADER_TAG and data[start + 3 : start + 4] == _NAME_TAG
+        if size < 0x4000 and ours and data[start + 2] == len(data) - start - 3:
+            return data[start + 3 : -_ID_FIELD_BYTES]
+    header = raft_internal_pb2.InternalRaftRequest.FromString(data).header
+    header.ClearField("ID")
+    return header.SerializeToString(deterministic=True)
 
 
 def decode(data: bytes) -> tuple[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from etcdpy.auth.identity import NOBODY, Identity
+
 if TYPE_CHECKING:
     from etcdpy.errors import EtcdError
 
@@ -24,6 +26,8 @@ class Proposal:
 
     __slots__ = ("data", "kind", "request")
 
+    signer: Identity = NOBODY
+    """Who asked for it, as in `data`. While users are switched off it is nobody."""
     kind: str
     request: Any
     data: bytes

@@ -14,6 +14,8 @@ from etcdpy.mvcc.watch_groups import FRAGMENTS, NO_DELETE, NO_PUT, PREVIOUS, PRO
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from etcdpy.mvcc.watch import WatchHub
 
 EMPTY_RANGE: Final = "mvcc: watcher range is empty"
@@ -40,7 +42,18 @@ class WatchStream:
     over its limit.
     """
 
-    __slots__ = ("_hub", "_next_id", "behind", "closed", "latest_start", "outbox", "parked", "progress", "watchers")
+    __slots__ = (
+        "_hub",
+        "_next_id",
+        "behind",
+        "closed",
+        "forbids",
+        "latest_start",
+        "outbox",
+        "parked",
+        "progress",
+        "watchers",
+    )
 
     def __init__(self, hub: WatchHub, outbox: Outbox) -> None:
         self._hub = hub
@@ -55,6 +68,8 @@ class WatchStream:
         """Watchers not synced, compacted ones included; etcd answers no progress request while there are any."""
         self.latest_start = 0
         """No watcher of the stream has a later start revision."""
+        self.forbids: Callable[[bytes, bytes], str] | None = None
+        """Why the client may not watch a key and range end, as requests have them; empty where it may."""
         self.closed = False
 
     def handle(self, request: rpc_pb2.WatchRequest) -> None:
@@ -73,6 +88,10 @@ class WatchStream:
             self._refuse(Compacted.message)
             return
         key = request.key or b"\x00"
+        forbidden = self.forbids(key, request.range_end) if self.forbids is not None else ""
+        if forbidden:
+            self._refuse(forbidden)
+            return
         end = _range_end(request.range_end)
         if end and key >= end:
             self._refuse(EMPTY_RANGE)
@@ -111,6 +130,21 @@ class WatchStream:
             return
         self._hub.remove(watcher)
         self.outbox.send(self._hub.headers.encode(self._hub.history.current_revision) + watcher.id_field + CANCELED)
+
+    def cancel_forbidden(self) -> int:
+        """End the watchers that `forbids` now, and tell the client why. Returns how many."""
+        assert self.forbids is not None, "nobody says what is forbidden"
+        head = self._hub.headers.encode(self._hub.history.current_revision)
+        count = 0
+        for watch_id, watcher in list(self.watchers.items()):
+            end = watcher.group.end
+            reason = self.forbids(watcher.group.key, b"" if end is None else end or b"\x00")
+            if reason:
+                del self.watchers[watch_id]
+                self._hub.remove(watcher)
+                self.outbox.send(head + watcher.id_field + CANCELED + cancel_reason_field(reason))
+                count += 1
+        return count
 
     def request_progress(self) -> None:
         """Say up to which revision all watchers have everything, under id -1.

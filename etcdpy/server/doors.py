@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etcdpy import limits
+from etcdpy.api.auth import AuthService
 from etcdpy.api.cluster import ClusterService
 from etcdpy.api.election import ElectionService
 from etcdpy.api.header import HeaderSource
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from etcdpy.api.callers import Callers
     from etcdpy.api.health_grpc import HealthService
     from etcdpy.server.config import Config
     from etcdpy.server.leader_leases import LeaderLeases
     from etcdpy.server.member import Replica
+    from etcdpy.server.passwords import BcryptPasswords
     from etcdpy.server.peers import PeerAnswers
     from etcdpy.server.slices import SliceRunner
     from etcdpy.server.upkeep import StoreUpkeep, WatchDriver
@@ -52,9 +56,10 @@ def make_methods(
     server: Server,
     leader: LeaderLeases,
     answers: PeerAnswers,
+    passwords: BcryptPasswords,
 ) -> dict[bytes, Method]:
     """Every service of the client port over one replica. `answers` gets the leases, which other members ask for too."""
-    config, spawn, clock = replica.config, server.spawn, server.loop.time
+    config, callers, spawn, clock = replica.config, replica.callers, server.spawn, server.loop.time
     header = HeaderSource(replica.membership.cluster_id, replica.own_id)
     header.set_term(replica.node.term)
     replica.headers.append(header)
@@ -64,6 +69,7 @@ def make_methods(
         replica,
         slices,
         upkeep,
+        callers,
         header,
         replica.range_seconds,
         stopwatch=time.perf_counter,
@@ -71,8 +77,9 @@ def make_methods(
         max_request_bytes=config.max_request_bytes,
     )
     lease = answers.leases = _lease_service(replica, leader, header, clock)
-    watch = WatchService(replica.hub, clock, watches.wake)
-    cluster = ClusterService(replica.membership, replica, header, replica.reconfiguration)
+    cluster = ClusterService(replica.membership, replica, callers, header, replica.reconfiguration)
+    watch = WatchService(replica.hub, callers, clock, watches.wake)
+    replica.on_users_changed = watch.users_changed
     return method_table(
         {
             "KV.Range": kv.range,
@@ -80,49 +87,25 @@ def make_methods(
             "KV.Put": kv.put,
             "KV.DeleteRange": kv.delete_range,
             "KV.Txn": kv.txn,
-            "KV.Compact": kv.compact,
+            "KV.Compact": callers.root_only(kv.compact),
             "Watch.Watch": watch.watch,
             "Lease.LeaseGrant": lease.grant,
             "Lease.LeaseRevoke": lease.revoke,
             "Lease.LeaseKeepAlive": lease.keep_alive,
             "Lease.LeaseTimeToLive": in_task(spawn, lease.time_to_live),
-            "Lease.LeaseLeases": lease.leases,
+            "Lease.LeaseLeases": in_task(spawn, lease.leases),
             "Cluster.MemberList": cluster.member_list,
             "Cluster.MemberAdd": in_task(spawn, cluster.member_add),
             "Cluster.MemberRemove": in_task(spawn, cluster.member_remove),
             "Cluster.MemberUpdate": in_task(spawn, cluster.member_update),
             "Cluster.MemberPromote": in_task(spawn, cluster.member_promote),
-            **_maintenance(_maintenance_service(replica, upkeep, header), spawn),
             "Health.Check": health.check,
             "Health.List": health.list,
             "Health.Watch": health.watch,
+            **_maintenance_handlers(replica, upkeep, callers, header, spawn),
+            **_auth_handlers(replica, header, passwords, spawn),
             **_recipes(Inside(kv, lease, watch, spawn, server.on_bug)),
         }
-    )
-
-
-def _maintenance(maintenance: MaintenanceService, spawn: Spawn) -> dict[str, Callable[..., Any]]:
-    return {
-        "Maintenance.Status": maintenance.status,
-        "Maintenance.Alarm": maintenance.alarm,
-        "Maintenance.MoveLeader": in_task(spawn, maintenance.move_leader),
-        "Maintenance.Downgrade": in_task(spawn, maintenance.downgrade),
-        "Maintenance.Defragment": in_task(spawn, maintenance.defragment),
-        "Maintenance.Hash": in_task(spawn, maintenance.hash),
-        "Maintenance.HashKV": in_task(spawn, maintenance.hash_kv),
-        "Maintenance.Snapshot": maintenance.snapshot,
-    }
-
-
-def _maintenance_service(replica: Replica, upkeep: StoreUpkeep, header: HeaderSource) -> MaintenanceService:
-    return MaintenanceService(
-        replica,
-        upkeep,
-        replica,
-        header,
-        replica.reconfiguration,
-        replica.snapshots.backups,
-        quota_bytes=replica.config.quota_bytes,
     )
 
 
@@ -139,6 +122,48 @@ def _recipes(inside: Inside) -> dict[str, Callable[..., Any]]:
     }
 
 
+def _maintenance_handlers(
+    replica: Replica, upkeep: StoreUpkeep, callers: Callers, header: HeaderSource, spawn: Spawn
+) -> dict[str, Callable[..., Any]]:
+    service = MaintenanceService(
+        replica,
+        upkeep,
+        replica,
+        callers,
+        header,
+        replica.reconfiguration,
+        replica.snapshots.backups,
+        quota_bytes=replica.config.quota_bytes,
+    )
+    for_root = {
+        "MoveLeader": service.move_leader,
+        "Downgrade": service.downgrade,
+        "Defragment": service.defragment,
+        "Hash": service.hash,
+        "HashKV": service.hash_kv,
+    }
+    return {
+        "Maintenance.Status": callers.users_only(service.status),
+        "Maintenance.Alarm": service.alarm,
+        "Maintenance.Snapshot": service.snapshot,
+        **{f"Maintenance.{name}": callers.root_only(in_task(spawn, handler)) for name, handler in for_root.items()},
+    }
+
+
+def _auth_handlers(
+    replica: Replica, header: HeaderSource, passwords: BcryptPasswords, spawn: Spawn
+) -> dict[str, Callable[..., Any]]:
+    service = AuthService(
+        replica.auth, replica, replica, passwords, header, random=random.SystemRandom(), wall_clock=time.time
+    )
+    return {
+        **{f"Auth.{name}": handler for name, handler in service.handlers().items()},
+        "Auth.UserAdd": in_task(spawn, service.user_add),
+        "Auth.UserChangePassword": in_task(spawn, service.user_change_password),
+        "Auth.Authenticate": in_task(spawn, service.authenticate),
+    }
+
+
 def _lease_service(
     replica: Replica, leader: LeaderLeases, header: HeaderSource, clock: Callable[[], float]
 ) -> LeaseService:
@@ -147,6 +172,7 @@ def _lease_service(
         replica.store,
         replica,
         leader,
+        replica.callers,
         header,
         clock=clock,
         random=replica.random,

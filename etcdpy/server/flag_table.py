@@ -26,7 +26,6 @@ GROUPS: Final = {
 }
 
 SKIP_VERIFY: Final = "grpcio, which dials the discovery service, always verifies; name its CA in --discovery-cacert"
-AUTH: Final = "takes effect once users and roles are there"
 GATEWAY: Final = "takes effect once the JSON gateway is there"
 TRACING: Final = "no traces are exported"
 BOLT: Final = "concerns the bbolt file of real etcd; this server stores in LevelDB"
@@ -252,9 +251,14 @@ _SECURITY: Final = (
 )
 
 _AUTH: Final = (
-    Flag("auth-token", Kind.STRING, "simple", "`simple`, or `jwt,sign-method=..,pub-key=..,priv-key=..`.", inert=AUTH),
-    Flag("bcrypt-cost", Kind.UINT, "10", "Cost of password hashes, 4 to 31.", inert=AUTH),
-    Flag("auth-token-ttl", Kind.UINT, "300", "Seconds a simple token lives.", inert=AUTH),
+    Flag(
+        "auth-token",
+        Kind.STRING,
+        "simple",
+        "`simple`, `jwt,sign-method=..,pub-key=..,priv-key=..,ttl=..`, or empty where certificates alone tell users.",
+    ),
+    Flag("bcrypt-cost", Kind.UINT, "10", "Cost of password hashes, 4 to 31; one more doubles their time."),
+    Flag("auth-token-ttl", Kind.UINT, "300", "Seconds a simple token lives after its last use."),
 )
 
 _MONITORING: Final = (

@@ -22,6 +22,7 @@ from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
 from etcdpy.apply.quota import Quota
+from etcdpy.auth.identity import NOBODY
 from etcdpy.errors import EtcdError, LeaderTransferTimeout, NoSpace, Stopped, Timeout, Unhealthy
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.lease.lessor import Lessor, minimum_ttl_seconds
@@ -42,6 +43,7 @@ from etcdpy.server.force_new import force_new_cluster
 from etcdpy.server.node import Node
 from etcdpy.server.notes import ConfigError
 from etcdpy.server.quota import QuotaKeeper
+from etcdpy.server.users import Users
 from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
     from etcdpy.api.header import HeaderSource
     from etcdpy.apply.proposal import Outcome
+    from etcdpy.auth.tokens import TokenProvider
     from etcdpy.backend import Backend
     from etcdpy.membership.member import Member
     from etcdpy.membership.versions import DowngradeInfo
@@ -72,13 +75,14 @@ BROKEN_EXIT_CODE: Final = 70
 class _Own(Proposal):
     """A proposal of the member itself."""
 
-    __slots__ = ("result",)
+    __slots__ = ("result", "signer")
 
     def __init__(self, kind: str, request: Message, data: bytes, result: asyncio.Future[Outcome]) -> None:
         self.kind = kind
         self.request = request
         self.data = data
         self.result = result
+        self.signer = NOBODY
 
     def answer(self, outcome: Outcome) -> None:
         if not self.result.done():
@@ -95,7 +99,14 @@ class Replica:
     Implements the api room's Proposer, LinearizableReads and MemberState, the node's Observer and the applier's Group.
     """
 
-    def __init__(self, config: Config, engine: Engine, loop: asyncio.AbstractEventLoop, beginning: Beginning) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        beginning: Beginning,
+        tokens: TokenProvider,
+    ) -> None:
         self.config = config
         self.engine = engine
         self._loop = loop
@@ -104,6 +115,16 @@ class Replica:
         self.membership = Membership(backend, max_learners=config.max_learners)
         self.alarms = AlarmStore(backend)
         self.lessor = make_lessor(config, backend)
+        self.users = Users(
+            config,
+            backend,
+            self.lessor,
+            tokens,
+            loop,
+            lambda: self.applied_index,
+            lambda proposal: self.node.propose(proposal),
+        )
+        self.auth, self.callers = self.users.store, self.users.callers
         self.store = Store(backend, self.lessor)
         self.own_id = 0
         self._open(beginning)
@@ -116,28 +137,8 @@ class Replica:
             progress_interval_seconds=config.watch_progress_notify_interval_seconds,
             max_request_bytes=config.max_request_bytes,
         )
-        self.raw = RawNode(
-            RaftConfig(
-                id=self.own_id,
-                storage=engine.log,
-                random=self.random,
-                election_ticks=config.election_ticks,
-                applied=engine.applied_index,
-                pre_vote=config.pre_vote,
-            )
-        )
-        self.applier = Applier(
-            self.store,
-            self.lessor,
-            self.membership,
-            self.alarms,
-            self,
-            now=loop.time,
-            stopwatch=time.perf_counter,
-            compaction_scheduled=lambda: self.on_compaction(),
-            over_quota=lambda proposal: self.quota.over(proposal),
-            applied_index=engine.applied_index,
-        )
+        self.raw = self._make_raw()
+        self.applier = self._make_applier()
         self.applier.restore()
         self.node = self._make_node()
         self.quota = self._make_quota()
@@ -145,8 +146,8 @@ class Replica:
         self.propose_conf_change = self.changes.propose
         self.progress = self.raw.matches
         self.encode = self._encoder.encode
-        self.propose = self.node.propose
-        """The way into the log; while the quota is near, past it."""
+        self.propose: Callable[[Proposal], None] = self.node.propose
+        """The way into the log; while the quota is near, past it; while users are switched on, signed by who asks."""
         self.look_at_quota()
         self.when_linearizable = self.node.when_linearizable
         self.headers: list[HeaderSource] = []
@@ -158,10 +159,41 @@ class Replica:
         """Told when there is another leader or none, or when this member gets its vote."""
         self.on_removed: Callable[[], None] = lambda: None
         """Told when this member has been removed from the cluster."""
+        self.on_users_changed: Callable[[], None] = lambda: None
+        """Told when users or roles have changed, and all events from before that are with the watchers."""
+        self.auth.on_change = self.users_changed
+        self.users_changed()
         self.peers: Peers
         self.snapshots: Snapshots
         self.storage_failure = asyncio.Event()
         self.range_seconds = Histogram(APPLY_SECONDS)
+
+    def _make_raw(self) -> RawNode:
+        return RawNode(
+            RaftConfig(
+                id=self.own_id,
+                storage=self.engine.log,
+                random=self.random,
+                election_ticks=self.config.election_ticks,
+                applied=self.engine.applied_index,
+                pre_vote=self.config.pre_vote,
+            )
+        )
+
+    def _make_applier(self) -> Applier:
+        return Applier(
+            self.store,
+            self.lessor,
+            self.membership,
+            self.alarms,
+            self.auth,
+            self,
+            now=self._loop.time,
+            stopwatch=time.perf_counter,
+            compaction_scheduled=lambda: self.on_compaction(),
+            over_quota=lambda proposal: self.quota.over(proposal),
+            applied_index=self.engine.applied_index,
+        )
 
     def _make_node(self) -> Node:
         config = self.config
@@ -183,7 +215,7 @@ class Replica:
     def _make_quota(self) -> QuotaKeeper:
         quota = Quota(self.config.quota_bytes, lambda: self.store.size_total)
         return QuotaKeeper(
-            quota, self.config.quota_bytes, self.own_id, self.alarms, self.node.propose, self._encoder.encode
+            quota, self.config.quota_bytes, self.own_id, self.alarms, self.users.propose, self._encoder.encode
         )
 
     def _make_changes(self) -> tuple[ConfChanges, Reconfiguration, VersionMonitor]:
@@ -229,6 +261,7 @@ class Replica:
         if beginning.action is Action.FORCE_NEW:
             force_new_cluster(engine, self.membership.cluster_id, self.own_id)
         self.alarms.restore()
+        self.auth.restore()
         self.lessor.restore()
         began = time.monotonic()
         for count in self.store.restore_steps():
@@ -288,8 +321,16 @@ class Replica:
     async def run(self, kind: str, request: Message) -> Outcome:
         """Propose a request of the member's own and wait for what it gave. Raises EtcdError."""
         result: asyncio.Future[Outcome] = self._loop.create_future()
-        self.propose(_Own(kind, request, self.encode(kind, request.SerializeToString()), result))
+        self.users.propose_own(_Own(kind, request, self.encode(kind, request.SerializeToString()), result))
         return await result
+
+    def users_changed(self) -> None:
+        """Users or roles are others from here on. Watchers first get what came before, by the rights of then."""
+        self._choose_road()
+        self.applier.restore()
+        self._notify_watchers()
+        self.on_users_changed()
+        self.on_standing()
 
     # --- LinearizableReads ---
 
@@ -383,9 +424,9 @@ class Replica:
         """See ClusterOperations."""
         return self.peers.network.active_since(member)
 
-    async def promote_at_leader(self, member: int) -> list[Member]:
+    async def promote_at_leader(self, member: int, token: str) -> list[Member]:
         """See ClusterOperations."""
-        return await self.peers.promote_at_leader(member)
+        return await self.peers.promote_at_leader(member, token)
 
     async def _ask_version(self, member: Member) -> str:
         return await self.peers.ask_version(member)
@@ -438,9 +479,14 @@ class Replica:
     def look_at_quota(self) -> None:
         """The store has grown or shrunk: hold requests against the quota only while it is near."""
         if self.quota.look():
-            near = self.quota.is_near
-            self.propose = self.quota.propose if near else self.node.propose
-            self.applier.hold_quota(self.quota.quota if near else None)
+            self._choose_road()
+            self.applier.hold_quota(self.quota.quota if self.quota.is_near else None)
+
+    def _choose_road(self) -> None:
+        if self.quota.is_near:
+            self.propose = self.quota.propose
+        else:
+            self.propose = self.users.propose if self.auth.enabled else self.node.propose
 
     def entries_applied(self) -> None:
         """See Observer."""
@@ -448,13 +494,17 @@ class Replica:
         if not self.lessor.is_primary and self.node.leads and self.applier.applied_term == self.node.term:
             # Not before all is applied that earlier leaders committed: they may have ended leases.
             self.lessor.promote(self._loop.time(), self.config.election_timeout_ms / 1000)
+        self._notify_watchers()
+        self.users.waits.serve()
+        self.on_answers()
+
+    def _notify_watchers(self) -> None:
         changes = self.store.changes
         if changes:
             self.store.changes = []
             self.hub.notify(changes)
             if self.hub.has_work:
                 self.on_changes()
-        self.on_answers()
 
     def send(self, messages: Sequence[RaftMessage]) -> None:
         """See Observer."""
@@ -501,7 +551,7 @@ def make_lessor(config: Config, backend: Backend) -> Lessor:
     )
 
 
-async def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Replica:
+async def open_replica(config: Config, loop: asyncio.AbstractEventLoop, tokens: TokenProvider) -> Replica:
     """Open the data directory and what is in it, or begin there.
 
     Raises StorageError, ConfigError, TlsConfigError, OSError.
@@ -518,7 +568,7 @@ async def open_replica(config: Config, loop: asyncio.AbstractEventLoop) -> Repli
         known = has_identity(engine.state)
         async with world_of(config) as world:
             beginning = await begin(config, world, has_identity=known, is_new=engine.is_new)
-        replica = Replica(config, engine, loop, beginning)
+        replica = Replica(config, engine, loop, beginning, tokens)
     except LowerThanCluster as error:
         engine.close()
         raise ConfigError(str(error)) from error

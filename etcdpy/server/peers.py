@@ -96,14 +96,18 @@ class Peers:
         reached = {member: at for member, at in since.items() if at is not None}
         return min(reached, key=lambda member: (reached[member], member)) if reached else None
 
-    async def promote_at_leader(self, member: int) -> list[Member]:
+    async def promote_at_leader(self, member: int, token: str) -> list[Member]:
         """Ask the leader to promote a learner. Raises EtcdError."""
         leader = self._membership.get(self._replica.leader)
         if leader is None:
             raise NoLeader
         try:
             found = await promote(
-                self.network.connections, leader.peer_urls, member, seconds=self._replica.config.request_timeout_seconds
+                self.network.connections,
+                leader.peer_urls,
+                member,
+                token=token,
+                seconds=self._replica.config.request_timeout_seconds,
             )
         except PeerUnreachable as error:
             raise StatusError(Code.UNKNOWN, str(error)) from error
@@ -195,7 +199,8 @@ class PeerAnswers:
         )
 
     async def promote(self, member: int, token: str) -> bytes:
-        """See Answers. There are no users yet whose token could be checked."""
+        """See Answers."""
+        self._replica.callers.check_token_admin(token)
         members = await self._replica.reconfiguration.promote_here(member)
         return _json([each.to_fields() for each in members])
 

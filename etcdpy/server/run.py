@@ -34,11 +34,13 @@ from etcdpy.server.leader_leases import LeaderLeases
 from etcdpy.server.loop_lag import LoopLag
 from etcdpy.server.member import Replica, make_lessor, open_replica
 from etcdpy.server.notes import ConfigError
+from etcdpy.server.passwords import BcryptPasswords
 from etcdpy.server.peer_tls import peer_tls
 from etcdpy.server.peers import PeerAnswers, Peers
 from etcdpy.server.slices import SliceRunner
 from etcdpy.server.snapshots import Snapshots
 from etcdpy.server.stats import MemberHealth, MemberStats
+from etcdpy.server.tokens import make_tokens
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
 from etcdpy.storage.errors import StorageError
 from etcdpy.transport.server import Server
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Coroutine, Iterator
 
+    from etcdpy.auth.tokens import TokenProvider
     from etcdpy.server.config import Config
 
 log = logs.get("etcdmain")
@@ -87,9 +90,14 @@ def run(config: Config) -> int:
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    try:
+        tokens = make_tokens(config)
+    except ConfigError as error:
+        log.error("failed to create token provider", error=str(error))
+        return error.exit_code
     while True:
         try:
-            replica = await _open(config, loop, stop)
+            replica = await _open(config, loop, stop, tokens)
         except StorageError as error:
             log.error("cannot open the data directory", error=str(error))
             return 1
@@ -116,12 +124,12 @@ async def _serve(config: Config) -> int:
             return code
 
 
-async def _open(config: Config, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Replica:
+async def _open(config: Config, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, tokens: TokenProvider) -> Replica:
     """The member. A signal ends the wait for others with TimeoutError."""
     async with asyncio.timeout(None) as patience:
         for number in process.STOP_SIGNALS:
             loop.add_signal_handler(number, _on_signal, number, stop, patience)
-        replica = await open_replica(config, loop)
+        replica = await open_replica(config, loop, tokens)
     for number in process.STOP_SIGNALS:
         loop.add_signal_handler(number, _on_signal, number, stop)
     return replica
@@ -173,8 +181,9 @@ class Running:
         replica.connect(self._peers, self._snapshots)
         replica.on_removed = self._on_removed
         leader = LeaderLeases(replica, self._peers.network.connections)
+        self._passwords = BcryptPasswords(config.bcrypt_cost)
         self._server.methods = doors.make_methods(
-            replica, slices, self._upkeep, self._watches, health, self._server, leader, answers
+            replica, slices, self._upkeep, self._watches, health, self._server, leader, answers, self._passwords
         )
         self._corruption = CorruptionChecker(replica, self._upkeep, self._peers.ask_hash)
 
@@ -201,6 +210,7 @@ class Running:
             await self._peers.network.stop()
             await self._peer_server.close()
             self._snapshots.close()
+            self._passwords.close()
         return code
 
     async def _begin(self) -> bool:
@@ -254,7 +264,7 @@ class Running:
             gateway_enabled=config.enable_grpc_gateway,
         )
         await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
-        self._gate = Gate(server.methods)
+        self._gate = Gate(server.methods, replica.users.waits)
         replica.on_standing = self._note_standing
         self._note_standing()
         await self._defragment_at_start()
@@ -264,7 +274,8 @@ class Running:
 
     def _note_standing(self) -> None:
         assert self._gate is not None
-        self._gate.set(has_leader=self._replica.leader != 0, is_learner=self._replica.is_learner)
+        replica = self._replica
+        self._gate.set(has_leader=replica.leader != 0, is_learner=replica.is_learner, has_users=replica.auth.enabled)
 
     def _on_removed(self) -> None:
         """This member belongs to the cluster no more. As on etcd it ends a little later, so that others hear of it."""
@@ -354,6 +365,7 @@ class Running:
             if self._loop.time() - due > interval:
                 await asyncio.sleep(0)
             self._replica.node.tick()
+            self._replica.users.waits.expire()
             due = max(due, self._loop.time() - interval) + interval
 
     async def _advance_first_election(self) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from etcdpy.apply.alarms import AlarmStore
     from etcdpy.apply.applier import Applier
+    from etcdpy.auth.store import AuthStore
     from etcdpy.backend import Backend
     from etcdpy.lease.lessor import Lessor
     from etcdpy.mvcc.index import KeyIndex
@@ -59,6 +60,7 @@ class Rooms(Protocol):
     lessor: Lessor
     membership: Membership
     alarms: AlarmStore
+    auth: AuthStore
     applier: Applier
     hub: WatchHub
 
@@ -273,6 +275,7 @@ class SnapshotReceiver:
         rooms.lessor.take_over(received.lessor)
         rooms.membership.reload()
         rooms.alarms.restore()
+        rooms.auth.restore()
         rooms.applier.applied_index, rooms.applier.applied_term = new_state.index, new_state.term
         rooms.applier.restore()
         rooms.hub.resync(revision)

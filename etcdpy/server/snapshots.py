@@ -91,5 +91,6 @@ class Snapshots:
     def state_is_replaced(self) -> None:
         """See Surroundings."""
         self._slices.interrupt()
+        self._replica.users_changed()
         self._replica.on_compaction()
         self._replica.on_changes()

@@ -10,7 +10,7 @@ from etcdpy import VERSION
 from etcdpy.api.exposition import BucketCounts
 from etcdpy.api.metrics import Sources
 from etcdpy.api.network_metrics import network_families
-from etcdpy.api.stats import DiskStats, LeaseStats, ProcessStats, ServerStats, StoreStats, WatchStats
+from etcdpy.api.stats import AuthStats, DiskStats, LeaseStats, ProcessStats, ServerStats, StoreStats, WatchStats
 from etcdpy.lease.lessor import TTL_BUCKETS_SECONDS
 from etcdpy.proto import rpc_pb2
 from etcdpy.server import logs, process
@@ -86,6 +86,7 @@ class MemberStats:
             store=self.store,
             watch=self.watch,
             lease=self.lease,
+            auth=lambda: AuthStats(revision=self._replica.auth.revision),
             disk=self.disk,
             health=health.stats,
             process=self.process,

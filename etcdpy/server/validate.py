@@ -13,6 +13,7 @@ from etcdpy import limits
 from etcdpy.duration import NS_PER_SECOND, DurationError, format_duration, parse_duration
 from etcdpy.server.go_values import GoValueError, parse_int, quote
 from etcdpy.server.notes import ConfigError, Note
+from etcdpy.server.token_options import parse_options
 from etcdpy.server.urls import Url, UrlError, check_bindable, check_reachable
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ LOG_FORMATS: Final = ("json", "console")
 JOURNAL: Final = "systemd/journal"
 _NO_FILE: Final = ("default", "stderr", "stdout")
 _TLS_VERSIONS: Final = ("TLS1.2", "TLS1.3")
-_SIGN_METHODS: Final = frozenset(
-    ("EdDSA", *(f"{family}{bits}" for family in ("RS", "PS", "ES", "HS") for bits in (256, 384, 512)))
-)
-_JWT_OPTIONS: Final = frozenset(("pub-key", "priv-key", "sign-method", "ttl"))
 _SAMPLES_MAX: Final = 1_000_000
 
 
@@ -356,23 +353,7 @@ def _check_http_port(config: Config, notes: list[Note]) -> None:
 
 
 def _check_token(config: Config, notes: list[Note]) -> None:
-    kind, _, rest = config.auth_token.partition(",")
-    if kind == "simple" and not rest:
-        return
-    problem = f"--auth-token: auth: invalid auth options ({kind}); use simple, or jwt,sign-method=..,pub-key=.."
-    if kind not in ("simple", "jwt"):
-        raise ConfigError(problem)
-    options = dict(each.partition("=")[::2] for each in rest.split(",")) if rest else {}
-    if kind == "simple":
-        return
-    if set(options) - _JWT_OPTIONS:
-        raise ConfigError(problem)
-    if options.get("sign-method") not in _SIGN_METHODS:
-        raise ConfigError(f"{problem}: sign-method is none of {', '.join(sorted(_SIGN_METHODS))}")
-    try:
-        parse_duration(options.get("ttl") or "5m")
-    except DurationError as reason:
-        raise ConfigError(f"{problem}: ttl: {reason}") from None
+    parse_options(config.auth_token)
 
 
 _RULES: Final = (

@@ -50,7 +50,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The client of a connection. `common_name` is that of its verified certificate."""
+    """The client of a connection. `common_name` is that of its verified certificate, empty where that has none."""
 
     address: str
     common_name: str | None = None

@@ -166,7 +166,7 @@ def looks_like_http1(start: bytes) -> bool:
 
 
 def common_name(ssl_object: ssl.SSLObject) -> str | None:
-    """The subject's common name of the client's verified certificate, or None without one."""
+    """The subject's common name of the client's verified certificate, empty where it has none; None without one."""
     certificate = ssl_object.getpeercert()
     if not certificate:
         return None
@@ -175,7 +175,7 @@ def common_name(ssl_object: ssl.SSLObject) -> str | None:
         for name, value in part:
             if name == "commonName":
                 return value
-    return None
+    return ""
 
 
 class Http2Protocol(asyncio.Protocol):

@@ -23,7 +23,6 @@ _PROXY = "belongs to the gRPC proxy"
 _GO = "Go's own; python_* and process_* stand in"
 
 LACKING: Final = {
-    "etcd_debugging_auth_revision": "comes with users and roles",
     "etcd_debugging_disk_backend_commit_rebalance_duration_seconds": _BBOLT,
     "etcd_debugging_disk_backend_commit_spill_duration_seconds": _BBOLT,
     "etcd_debugging_disk_backend_commit_write_duration_seconds": _BBOLT,

@@ -12,6 +12,8 @@ from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
+from etcdpy.auth.store import AuthStore
+from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import EtcdError
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Membership
@@ -141,6 +143,7 @@ class Process:
         backend = self.engine.state
         self.membership = Membership(backend, max_learners=2)
         self.alarms = AlarmStore(backend)
+        self.auth = AuthStore(backend, SimpleTokens(300))
         self.lessor = self.make_lessor(backend)
         self.store = Store(backend, self.lessor)
         self._bootstrap(founders)
@@ -182,6 +185,7 @@ class Process:
             self.lessor,
             self.membership,
             self.alarms,
+            self.auth,
             self,
             now=self.loop.time,
             stopwatch=lambda: 0.0,
@@ -222,6 +226,7 @@ class Process:
 
     def _restore(self) -> None:
         self.alarms.restore()
+        self.auth.restore()
         self.lessor.restore()
         for _ in self.store.restore_steps():
             pass

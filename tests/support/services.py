@@ -14,6 +14,8 @@ from etcdpy.api.recipes import Inside
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder
+from etcdpy.auth.store import AuthStore
+from etcdpy.auth.tokens import NoTokens
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Membership
 from etcdpy.mvcc import txn
@@ -65,6 +67,7 @@ class MemoryServices:
             self.lessor,
             Membership(backend),
             AlarmStore(backend),
+            AuthStore(backend, NoTokens()),
             group,
             now=lambda: 0.0,
             stopwatch=lambda: 0.0,

@@ -51,7 +51,9 @@ NARROWER: Final = {
 
 THIRD_PARTY: Final = {
     "plyvel": {"storage"},
+    "bcrypt": {"server"},
     "dns": {"server"},
+    "jwt": {"auth"},
     "grpc": {"client", "ctl", "local"},
     "click": {"commandline", "ctl", "utl", "local", "pki", "__main__"},
 }

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILE_LINES_MAX: Final = 650
+TABLES: Final = ("etcdpy/limits.py", "etcdpy/errors.py")
+"""Lists in which one looks something up: nobody reads them through, and each is whole in one place on purpose."""
 FUNCTION_LINES_MAX: Final = 70
 FUNCTION_LINES_MEDIAN_MAX: Final = 7
 """A ratchet: lower it when the product's median has gone down, never raise it."""
@@ -28,7 +30,8 @@ def function_lengths(item: Source) -> Iterator[tuple[str, int]]:
 def check_sizes(item: Source) -> list[str]:
     """The file and the functions of it that are too long."""
     lines = item.text.count("\n")
-    findings = [f"{item.path}: {lines} lines, {FILE_LINES_MAX} are allowed"] if lines > FILE_LINES_MAX else []
+    too_long = lines > FILE_LINES_MAX and item.path not in TABLES
+    findings = [f"{item.path}: {lines} lines, {FILE_LINES_MAX} are allowed"] if too_long else []
     return findings + [
         f"{name} has {length} lines, {FUNCTION_LINES_MAX} are allowed"
         for name, length in function_lengths(item)

@@ -8,10 +8,14 @@ from typing import Any, cast
 
 import pytest
 
+from etcdpy.api.callers import TokenWaits
 from etcdpy.api.gate import NO_LEADER_LOOKS_MAX, Gate
+from etcdpy.auth.store import AuthStore
+from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import EtcdError, NoLeader, NotSupportedForLearner
 from etcdpy.proto import rpc_pb2
 from etcdpy.transport.calls import Kind, Method
+from tests.support.memory_backend import MemoryBackend
 
 SERIALIZABLE = rpc_pb2.RangeRequest(key=b"k", serializable=True).SerializeToString()
 LINEARIZABLE = rpc_pb2.RangeRequest(key=b"k").SerializeToString()
@@ -43,21 +47,22 @@ def table() -> tuple[Gate, dict[str, Method], list[str]]:
 
     methods = {name: Method("s", name, Kind.UNARY, answer(name)) for name in ("Put", "Range", "Status")}
     methods |= {name: Method("s", name, Kind.BIDI, stream) for name in ("Watch", "Snapshot")}
-    return Gate({method.path: method for method in methods.values()}), methods, reached
+    tokens = TokenWaits(AuthStore(MemoryBackend(), SimpleTokens(300)), lambda: 0, lambda: 0.0, seconds=7)
+    return Gate({method.path: method for method in methods.values()}, tokens), methods, reached
 
 
 def test_the_normal_state_keeps_plain_handlers() -> None:
     gate, methods, _ = table()
     plain = methods["Put"].handler
-    gate.set(has_leader=False, is_learner=False)
+    gate.set(has_leader=False, is_learner=False, has_users=False)
     assert methods["Put"].handler is not plain
-    gate.set(has_leader=True, is_learner=False)
+    gate.set(has_leader=True, is_learner=False, has_users=False)
     assert methods["Put"].handler is plain
 
 
 def test_without_a_leader_only_calls_that_demand_one_are_refused() -> None:
     gate, methods, reached = table()
-    gate.set(has_leader=False, is_learner=False)
+    gate.set(has_leader=False, is_learner=False, has_users=False)
     methods["Put"].handler(Call(), b"")
     assert reached == ["Put"]
     with pytest.raises(NoLeader):
@@ -75,7 +80,7 @@ def test_without_a_leader_only_calls_that_demand_one_are_refused() -> None:
 )
 def test_a_learner_answers_what_asks_nobody_else(name: str, body: bytes, refused: bool) -> None:
     gate, methods, reached = table()
-    gate.set(has_leader=True, is_learner=True)
+    gate.set(has_leader=True, is_learner=True, has_users=False)
     if refused:
         with pytest.raises(NotSupportedForLearner):
             methods[name].handler(Call(), body)
@@ -86,7 +91,7 @@ def test_a_learner_answers_what_asks_nobody_else(name: str, body: bytes, refused
 
 def test_streams_on_a_learner() -> None:
     gate, methods, reached = table()
-    gate.set(has_leader=True, is_learner=True)
+    gate.set(has_leader=True, is_learner=True, has_users=False)
     with pytest.raises(NotSupportedForLearner):
         asyncio.run(methods["Watch"].handler(Call()))
 
@@ -107,12 +112,12 @@ def test_streams_that_demand_a_leader_end_after_some_time_without() -> None:
         for call in (demanding, patient):
             call.task = asyncio.create_task(methods["Watch"].handler(cast("Any", call)))
         await asyncio.sleep(0)
-        gate.set(has_leader=False, is_learner=False)
+        gate.set(has_leader=False, is_learner=False, has_users=False)
         for _ in range(NO_LEADER_LOOKS_MAX - 1):
             gate.look()
-        gate.set(has_leader=True, is_learner=False)
+        gate.set(has_leader=True, is_learner=False, has_users=False)
         gate.look()
-        gate.set(has_leader=False, is_learner=False)
+        gate.set(has_leader=False, is_learner=False, has_users=False)
         for _ in range(NO_LEADER_LOOKS_MAX - 1):
             gate.look()
         assert demanding.ended is None

@@ -80,7 +80,7 @@ class World:
     def active_since(self, member: int) -> float | None:
         return self.reached.get(member)
 
-    async def promote_at_leader(self, member: int) -> list[Member]:
+    async def promote_at_leader(self, member: int, token: str) -> list[Member]:
         self.forwarded.append(member)
         return []
 

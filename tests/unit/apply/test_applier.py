@@ -12,6 +12,8 @@ from etcdpy.apply.entry_data import EntryEncoder
 from etcdpy.apply.plain_put import read_put
 from etcdpy.apply.proposal import Proposal
 from etcdpy.apply.quota import Quota
+from etcdpy.auth.store import AuthStore
+from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, MemberNotFound, NoSpace
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member, Membership
@@ -58,6 +60,7 @@ class World:
         self.store = Store(self.backend, self.lessor)
         self.membership = Membership(self.backend)
         self.alarms = AlarmStore(self.backend)
+        self.auth = AuthStore(self.backend, SimpleTokens(300))
         self.changes: list[Any] = []
         self.results: list[tuple[raft_pb2.ConfChange, EtcdError | None]] = []
         self.compactions = 0
@@ -71,6 +74,7 @@ class World:
             self.lessor,
             self.membership,
             self.alarms,
+            self.auth,
             self,
             now=lambda: self.now,
             stopwatch=lambda: self.now,

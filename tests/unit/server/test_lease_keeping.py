@@ -78,6 +78,8 @@ def test_leases_count_from_when_all_of_earlier_terms_is_applied() -> None:
         _loop=SimpleNamespace(time=lambda: 50.0),
         look_at_quota=lambda: None,
         on_answers=lambda: None,
+        users=SimpleNamespace(waits=SimpleNamespace(serve=lambda: None)),
+        _notify_watchers=lambda: None,
     )
     Replica.entries_applied(cast("Replica", replica))
     assert not lessor.is_primary, "an entry that ends a lease may be among those to come"

@@ -13,6 +13,8 @@ import pytest
 
 from etcdpy import limits
 from etcdpy.apply.alarms import AlarmStore
+from etcdpy.auth.store import AuthStore
+from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import StatusError, Timeout, TooManyRequests
 from etcdpy.histogram import SNAPSHOT_SECONDS, Histogram
 from etcdpy.interchange.bolt_format import DamagedFileError
@@ -53,6 +55,7 @@ class World:
         self.membership = Membership(backend)
         self.membership.found(7, OWN[name])
         self.alarms = AlarmStore(backend)
+        self.auth = AuthStore(backend, SimpleTokens(300))
         self.applier = cast("Any", SimpleNamespace(applied_index=0, applied_term=0, restore=lambda: None))
         self.resynced: list[int] = []
         self.hub = cast("Any", SimpleNamespace(resync=self.resynced.append))
