@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LAYERS: Final = (
+    ("limits_cluster",),
     ("", "errors", "limits", "backend", "proto", "duration", "histogram", "wire"),
     ("commandline",),
     ("raft",),
