@@ -18,9 +18,6 @@ MAX_REQUEST_BYTES_DEFAULT: Final = 1_572_864
 GRPC_OVERHEAD_BYTES: Final = 512 * 1024
 """What a gRPC message may be larger than --max-request-bytes, as on etcd."""
 
-MAX_TXN_OPS_DEFAULT: Final = 128
-"""--max-txn-ops: the longest of a transaction's three lists. etcd's default."""
-
 MAX_APPLY_LAG_ENTRIES: Final = 5000
 """Committed entries that may wait to be applied before new ones are refused with `too many requests`, as on etcd."""
 
@@ -53,7 +50,8 @@ MAX_BATCH_PROPOSALS: Final = 512
 """Proposals that one turn of the ready loop takes: at 10 us each, applying them holds the loop for 5 ms."""
 
 MAX_APPLY_SECONDS: Final = 0.002
-"""How long applying may hold the loop; writing the answers, in the same turn, may take longer than that."""
+"""How long applying may hold the loop before other work gets a turn. The answers of what was applied are written in the
+same turn, which takes longer than applying where each goes to a connection of its own."""
 
 # --- watch ---
 
@@ -128,9 +126,6 @@ LEASE_CHECKPOINT_INTERVAL_SECONDS_DEFAULT: Final = 300.0
 
 LEASE_CHECKPOINT_BATCH_MAX: Final = 1000
 """Checkpoints in one log entry. etcd's number."""
-
-LEASE_CHECKPOINT_ENTRIES_PER_TICK_MAX: Final = 500
-"""Log entries of checkpoints proposed in one expiry tick. etcd's number."""
 
 # --- transport ---
 
@@ -249,8 +244,8 @@ ENDLESS_ANSWER_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Bytes of an endless answer in the write buffer above which its owner holds further ones back: eight full appends, so
 that a short pause of the network does not leave the socket idle afterwards."""
 
-ACCEPTS_PER_TURN: Final = 16
-"""Connections accepted in one turn of the loop, some 2 ms with what they send. Of TLS handshakes a quarter as many."""
+ACCEPTS_PER_TURN: Final = 64
+"""Connections accepted in one turn of the loop."""
 
 ACCEPT_RETRY_SECONDS: Final = 0.1
 """Pause of accepting after an error such as too many open files."""
@@ -397,6 +392,12 @@ NEW_STATE_BATCH_RECORDS: Final = 16_384
 SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: Final = 5_000
 """--snapshot-catchup-entries: entries kept behind for members that lag. etcd's default."""
 
+KEY_FILE_BYTES_MAX: Final = 64 * 1024
+"""A key file: some hundred keys."""
+
+DATA_KEYS_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""`member/KEYS`: a data key takes 200 bytes, and there are never more than 65,535."""
+
 # --- mvcc ---
 
 INDEX_JOURNAL_ENTRIES_MAX: Final = 32_768
@@ -409,11 +410,9 @@ RANGE_SLICE_KEYS_MAX: Final = 2_000
 RECORD_CACHE_BYTES: Final = 32 << 20
 """Recent records kept in memory. A list of 10,000 objects of 1 KB fits into half of it; more would be etcd's way."""
 
-WRITE_SLICE_KEYS: Final = 300
-"""Keys that a deletion takes out in one slice: 2 us each where they lie beside each other, 8 us where they do not."""
-
 READ_SLICE_WORK_MAX: Final = 500
-"""Records that a slice of a read takes from a scan: 1 ms with a warm cache, else 4. A point read counts as four."""
+"""Records that a read takes from a scan before it lets the loop go on: 1 ms when the disk cache is warm, 4 ms when it
+is cold. A point read counts as four."""
 
 READ_SLICE_BYTES_MAX: Final = 524_288
 """Record bytes that a read takes before it lets the loop go on; copying them is what costs."""

@@ -5,6 +5,7 @@
         LOCK               held (flock) by the process that serves it
         FORMAT             one line: `etcdpy data <version>`
         CREATING           only while the directory is being made
+        KEYS                 only with encryption: the data keys, wrapped by the operator's (data_keys.py)
         log/               LevelDB: the raft log (with --wal-dir: <wal-dir>/log)
         state/             LevelDB: the applied state
         state.<identity>/  LevelDB: a state received from another member; takes the place of the other at a start
@@ -32,6 +33,7 @@ FORMAT_VERSION: Final = 1
 FORMAT_LINE: Final = f"etcdpy data {FORMAT_VERSION}"
 PRIVATE_MODE: Final = 0o700
 TEMPORARY_PREFIX: Final = "tmp-"
+RETIRED: Final = "retired-state"
 
 logger = logging.getLogger("etcdpy.storage")
 
@@ -57,6 +59,7 @@ class DataDir:
         self.member = path / "member"
         self.log_path = (wal_dir / "log") if wal_dir is not None else self.member / "log"
         self.state_path = self.member / "state"
+        self.keys_path = self.member / "KEYS"
         self._format_path = self.member / "FORMAT"
         self._creating_path = self.member / "CREATING"
         self._lock: int | None = None
@@ -143,10 +146,18 @@ class DataDir:
         """Where the received state of that identity is."""
         return self.member / f"state.{identity.hex()}"
 
+    def other_states(self) -> list[Path]:
+        """States beside `state`: received ones, and what is on its way out."""
+        return [*self.member.glob("state.*"), *self.member.glob(f"{TEMPORARY_PREFIX}{RETIRED}-*")]
+
+    def retired_path(self) -> Path:
+        """Where a state goes to be deleted."""
+        return self.temporary(RETIRED)
+
     def put_in_place(self, received: Path) -> None:
         """Make a received state the one called `state`, the other a leftover. Raises OSError."""
         if self.state_path.exists():
-            self.state_path.rename(self.temporary("retired-state"))
+            self.state_path.rename(self.retired_path())
         received.rename(self.state_path)
         sync_directory(self.member)
 

@@ -9,8 +9,7 @@
     else: ...                                       on_done(job) comes later, on the loop
     if job.error is not None: ...                   stop acknowledging and end the process; see StorageError
 
-What is applied goes into `engine.state` and travels with the next job, in one atomic batch with the applied index. An
-entry that is applied in slices holds it back until its end (`hold_state`), so a crash finds all of it or nothing.
+What is applied goes into `engine.state` and travels with the next job, in one atomic batch with the applied index.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from etcdpy.histogram import COMMIT_SECONDS, Histogram
 from etcdpy.storage import leveldb, mapped, raft_log
 from etcdpy.storage.chain import BatchChain
 from etcdpy.storage.data_dir import DataDir
+from etcdpy.storage.data_keys import LOG
 from etcdpy.storage.defragment import Defragmentation
 from etcdpy.storage.disk_thread import DiskThread
 from etcdpy.storage.frozen_view import FrozenView
@@ -30,6 +30,8 @@ from etcdpy.storage.job import DiskJob
 from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY
 from etcdpy.storage.new_state import Installation, NewState, RetiredState
 from etcdpy.storage.opening import open_databases
+from etcdpy.storage.reencryption import Reencryption
+from etcdpy.storage.sealed_database import NAMED_KEY
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -39,7 +41,11 @@ if TYPE_CHECKING:
     from etcdpy.raft.entry import Entry
     from etcdpy.raft.types import ConfState, HardState
     from etcdpy.storage.errors import StorageError
+    from etcdpy.storage.key_file import MasterKeys
     from etcdpy.storage.opening import Opened
+    from etcdpy.storage.reencryption import BatchJob
+    from etcdpy.storage.sealed_database import SealedDatabase
+    from etcdpy.storage.table_rewriting import TableRewriting
 
 _AVERAGE_WEIGHT: Final = 0.2
 """Of the newest sync in the moving average."""
@@ -88,9 +94,6 @@ class Engine:
         self._state_database = opened.state_database
         self._state_path = directory.state_path
         self._retired: list[RetiredState] = []
-        self._held_batch: leveldb.Batch | None = None
-        """Of the applied state, begun in `hold_state`, taken by a job after `release_state`."""
-        self._held = False
         self._undecided: NewState | None = None
         """Whose installation failed: only the next start can tell whether it counts."""
         self._chain = opened.chain
@@ -105,6 +108,13 @@ class Engine:
         self._disk_bytes = 0
         self._written_at_scan = 0
         self._trim_from = 0
+        self.encryption = opened.encryption
+        """None: nothing is encrypted."""
+        self.states_installed = 0
+        self.table_rewriting: TableRewriting | None = None
+        """What makes files anew at present, on its own thread."""
+        self._open_views: set[FrozenView] = set()
+        self._new_states: set[NewState] = set()
 
     # --- opening and closing ---
 
@@ -117,16 +127,17 @@ class Engine:
         snapshot_count: int = limits.SNAPSHOT_COUNT_DEFAULT,
         catchup_entries: int = limits.SNAPSHOT_CATCHUP_ENTRIES_DEFAULT,
         unsafe_no_fsync: bool = False,
+        masters: MasterKeys | None = None,
     ) -> Engine:
-        """Take the lock, then do what the tables of recovery.py say.
+        """Take the lock, then do what the tables of recovery.py say. `masters` are the keys for encryption at rest.
 
-        Raises DataDirError (locked, foreign, other version, not usable), DamagedError (contradicts itself) or
-        StorageError.
+        Raises DataDirError (locked, foreign, other version, not usable; EncryptionError: keys missing or wrong),
+        DamagedError (contradicts itself) or StorageError.
         """
         directory = DataDir(path, wal_dir)
         directory.lock()
         try:
-            engine = cls(directory, open_databases(directory))
+            engine = cls(directory, open_databases(directory, masters))
         except BaseException:
             directory.unlock()
             raise
@@ -139,12 +150,11 @@ class Engine:
 
     def close(self) -> None:
         """Write what is open (unless writing failed), wait for the disk, let everything go."""
-        if self._defragmentation is not None:
-            self._defragmentation.cancel()
+        self._end_helpers()
         self._thread.stop()
         if self._installation is not None:
             self._installed(self._installation)
-        if self.failed is None and self.has_open_writes:
+        if self.failed is None and self.state.has_open_writes:
             job = self.take_job(None, ())
             job.run()
             self._finish(job)
@@ -155,6 +165,13 @@ class Engine:
         if self._undecided is not None:
             self._undecided.database.close()
         self._directory.unlock()
+
+    def _end_helpers(self) -> None:
+        """No other thread uses the state's database after this."""
+        if self._defragmentation is not None:
+            self._defragmentation.cancel()
+        if self.table_rewriting is not None:
+            self.table_rewriting.cancel()
 
     def bootstrap(self, conf_state: ConfState, hard_state: HardState, entries: Sequence[Entry] = ()) -> None:
         """The first write of a new member: its group as of index 0, and the entries that describe it. Synced."""
@@ -206,26 +223,7 @@ class Engine:
     def has_open_writes(self) -> bool:
         """Whether applied changes wait for a job. Small ones are not taken along by jobs with entries, since the log
         can bring them back: take a job without entries for them from time to time (say, on a tick)."""
-        return self.state.has_open_writes and not self._held
-
-    def hold_state(self) -> None:
-        """From now on an entry is applied in slices: no job takes any of the applied state before `release_state`, and
-        frozen views do not show what is written until then."""
-        assert not self._held, "one at a time"
-        self._held = True
-        self._held_batch = self._held_batch or self._state_database.write_batch(sync=False)
-        self.state.hold(self._held_batch)
-
-    def gather_state(self) -> None:
-        """Between the slices: put what they wrote into the batch before it is more than 1 ms of work."""
-        if self._held and self.state.loose_writes >= limits.STATE_BATCH_RECORDS_EARLY:
-            assert self._held_batch is not None
-            self.state.gather(self._held_batch)
-
-    def release_state(self) -> None:
-        """The entry is applied as a whole. Follows the set_applied that counts it."""
-        self._held = False
-        self.state.release()
+        return self.state.has_open_writes
 
     @property
     def should_write_early(self) -> bool:
@@ -235,7 +233,7 @@ class Engine:
         large = (
             state.open_writes >= limits.STATE_BATCH_RECORDS_EARLY or state.open_bytes >= limits.STATE_BATCH_BYTES_EARLY
         )
-        free = self.failed is None and self._installation is None and not self._held
+        free = self.failed is None and self._installation is None
         return large and free and self._thread.queued < limits.STATE_JOBS_QUEUED_MAX
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> DiskJob:
@@ -246,7 +244,7 @@ class Engine:
         job = DiskJob(self._directory.log_path, self._state_path, self.sync_durations, self.commit_durations)
         state = self.state
         worthwhile = state.open_writes >= limits.STATE_BATCH_RECORDS or state.open_bytes >= limits.STATE_BATCH_BYTES
-        if not self._held and (worthwhile or (not entries and state.has_open_writes)):
+        if worthwhile or (not entries and state.has_open_writes):
             self._add_state(job)
         truncate_to = min(self._truncate_to, *self._holds.values()) if self._holds else self._truncate_to
         truncating = truncate_to > self.log.start_index or self.log.has_truncated
@@ -265,9 +263,9 @@ class Engine:
         return job
 
     def _add_state(self, job: DiskJob) -> None:
-        batch, self._held_batch = self._held_batch or self._state_database.write_batch(sync=False), None
+        batch = self._state_database.write_batch(sync=False)
         self.state.put(APPLIED_KEY, raft_log.pack_pair(self.applied_index, self.applied_term))
-        job.overlays, size = self.state.close_batch(batch)
+        job.overlay, size = self.state.close_batch(batch)
         self._chain.extend(batch, size)
         job.data_bytes += size
         job.state_batch = batch
@@ -319,8 +317,8 @@ class Engine:
             # What was not written stays visible: nobody may take an older value for the current one.
             self.failed = self.failed or job.error
             return
-        if job.overlays:
-            self.state.written(job.overlays)
+        if job.overlay is not None:
+            self.state.written(job.overlay)
         if job.truncate_to:
             self._truncate_to = max(self._truncate_to, job.truncate_to)
             self._state_sync_running = False
@@ -331,10 +329,11 @@ class Engine:
     # --- snapshots ---
 
     def frozen_view(self) -> FrozenView:
-        """The applied state as it is now; of an entry that is applied in slices it shows nothing."""
+        """The applied state as it is now. Not to be called while entries are being applied."""
         applied = self.applied_index, self.applied_term
         overlay = self.state.overlay()
-        return FrozenView(self._state_database, self._state_path, overlay, applied, self.log.conf_state)
+        database, path = self._state_database, self._state_path
+        return FrozenView(database, path, overlay, applied, self.log.conf_state, self._open_views)
 
     def temporary_path(self, kind: str) -> Path:
         """A name in the data directory for a file that no restart keeps."""
@@ -342,7 +341,7 @@ class Engine:
 
     def new_state(self) -> NewState:
         """An empty state beside this one, to be filled and installed or discarded. Raises StorageError."""
-        return NewState(self._directory)
+        return NewState(self._directory, self.encryption, self._new_states)
 
     def install(
         self,
@@ -387,12 +386,10 @@ class Engine:
             return
         new_state = installation.new_state
         assert new_state.conf_state is not None
-        defragmentation = self._defragmentation
-        end_use = defragmentation.cancel if defragmentation is not None else _nothing
-        self._retired.append(RetiredState(self._directory, self._state_path, self._state_database, end_use))
+        helpers = [each for each in (self._defragmentation, self.table_rewriting) if each is not None]
+        self._retired.append(RetiredState(self._directory, self._state_path, self._state_database, helpers))
         self._state_database, self._state_path = new_state.database, new_state.path
         self.state.replace(new_state.database, new_state.path)
-        self._held_batch, self._held = None, False
         self._chain = BatchChain(CHAIN_PREFIX, 1, 1)
         self.log.conf_state = new_state.conf_state
         self.applied_index = self._truncation_mark = new_state.index
@@ -400,6 +397,8 @@ class Engine:
         self.log.applied = new_state.index, new_state.term
         self._truncate_to = 0
         self._state_sync_running = False
+        self.states_installed += 1
+        self._new_states.discard(new_state)
         self.refresh_sizes()
 
     def take_retired(self) -> list[RetiredState]:
@@ -459,6 +458,51 @@ class Engine:
         """Whether a defragmentation runs."""
         return self._defragmentation is not None
 
+    # --- encryption ---
 
-def _nothing() -> None:
-    pass
+    @property
+    def encrypts_files(self) -> bool:
+        """Whether what is put beside the databases for a while is to be encrypted."""
+        return self.encryption is not None and self.encryption.sealing
+
+    def reencryption(self, loop: AbstractEventLoop, *, alone: bool = False) -> Reencryption:
+        """What brings everything stored into the form that is written now; only with encryption. `alone`: no raft uses
+        this engine."""
+        return Reencryption(self, loop, alone=alone)
+
+    def sealed(self, name: str) -> tuple[SealedDatabase, Path]:
+        """A database by its name in data_keys.DATABASES, and where it is; only with encryption."""
+        assert self.encryption is not None
+        if name == LOG:
+            return self._log_database, self._directory.log_path
+        return self._state_database, self._state_path
+
+    def log_batch(self) -> leveldb.Batch:
+        """An empty batch for what the log holds already."""
+        return self._log_database.write_batch(sync=False)
+
+    def run_aside(self, job: BatchJob, loop: AbstractEventLoop) -> None:
+        """Run a job on the disk thread, after those before it."""
+
+        def finish(finished: BatchJob) -> None:
+            finished.done = True
+            self.failed = self.failed or finished.error
+
+        self._thread.submit(job, finish, loop)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing but the two databases holds what is stored: no snapshot, no state that comes or goes."""
+        if self._open_views or self._new_states or self._installation is not None:
+            return False
+        others = set(self._directory.other_states()) - {self._state_path}
+        return not others
+
+    def clear_database_notes(self) -> None:
+        """Empty what LevelDB writes for people: it names keys."""
+        for path in (self._directory.log_path, self._state_path):
+            leveldb.clear_notes(path)
+
+    def names_in_manifest(self) -> bool:
+        """Whether LevelDB still remembers names of users and roles as the bounds of tables. It forgets at a start."""
+        return leveldb.notes_hold(self._state_path, NAMED_KEY)

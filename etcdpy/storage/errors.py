@@ -24,3 +24,7 @@ class DataDirError(StorageError):
 
 class LockedError(DataDirError):
     """Another process holds the data directory."""
+
+
+class EncryptionError(DataDirError):
+    """Keys are missing, wrong or unusable. Names the key's id and the file or flag to mend, and never shows a key."""

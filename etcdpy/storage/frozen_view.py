@@ -23,12 +23,30 @@ if TYPE_CHECKING:
 class FrozenView:
     """The readable half of etcdpy.backend.Backend. Must be closed: LevelDB keeps what it shows until then."""
 
-    __slots__ = ("_keys", "_overlay", "_path", "_snapshot", "applied_index", "applied_term", "conf_state")
+    __slots__ = (
+        "_keys",
+        "_open_views",
+        "_overlay",
+        "_path",
+        "_snapshot",
+        "applied_index",
+        "applied_term",
+        "conf_state",
+    )
 
     def __init__(
-        self, database: Database, path: Path, overlay: Overlay, applied: tuple[int, int], conf_state: ConfState
+        self,
+        database: Database,
+        path: Path,
+        overlay: Overlay,
+        applied: tuple[int, int],
+        conf_state: ConfState,
+        open_views: set[FrozenView],
     ) -> None:
+        """`open_views` holds it until it is closed."""
         self._snapshot = database.snapshot()
+        self._open_views = open_views
+        open_views.add(self)
         self._path = path
         self._overlay = overlay
         self._keys = sorted(overlay)
@@ -55,3 +73,4 @@ class FrozenView:
     def close(self) -> None:
         """Let go of it; scans that are under way end with an error."""
         self._snapshot.close()
+        self._open_views.discard(self)

@@ -146,6 +146,20 @@ def sync_write_ahead(path: Path) -> None:
     sync_directory(path)
 
 
+def notes_hold(path: Path, needle: bytes) -> bool:
+    """Whether a manifest or LevelDB's text log holds these bytes of a key. Raises StorageError."""
+    with translated(path):
+        return any(needle in each.read_bytes() for pattern in ("MANIFEST-*", "LOG*") for each in path.glob(pattern))
+
+
+def clear_notes(path: Path) -> None:
+    """Empty LevelDB's text log, which names keys, and remove the one before it. Raises StorageError."""
+    with translated(path):
+        (path / "LOG.old").unlink(missing_ok=True)
+        if (path / "LOG").exists():
+            os.truncate(path / "LOG", 0)  # it is open for appending
+
+
 def disk_bytes(path: Path) -> int:
     """What the database's own files hold; LevelDB's text log and lock are not data."""
     total = 0

@@ -10,7 +10,7 @@ Format: LevelDB's doc/log_format.md and doc/impl.md. Checksums are left to Level
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ BLOCK_BYTES: Final = 32 * 1024
 _HEADER_BYTES: Final = 7
 _FULL, _FIRST, _LAST = 1, 2, 4
 _VARINT_BYTES_MAX: Final = 10
+_SEQUENCE_BYTES: Final = 8
 
 _COMPARATOR, _COMPACT_POINTER, _DELETED, _ADDED = 1, 5, 6, 7
 _NUMBERS: Final = (2, 3, 4, 9)
@@ -28,9 +29,24 @@ _NUMBERS: Final = (2, 3, 4, 9)
 
 def live_tables(path: Path) -> set[int] | None:
     """Numbers of the tables of the database in `path`; None when its manifest cannot be read."""
+    tables = described_tables(path)
+    return None if tables is None else set(tables)
+
+
+class Table(NamedTuple):
+    """What the manifest says of a table."""
+
+    level: int
+    smallest: bytes
+    """The first key in it."""
+    largest: bytes
+
+
+def described_tables(path: Path) -> dict[int, Table] | None:
+    """The tables of the database in `path` by number; None when its manifest cannot be read."""
     try:
         name = (path / "CURRENT").read_text("ascii").strip()
-        live: set[int] = set()
+        live: dict[int, Table] = {}
         for record in _records((path / name).read_bytes()):
             _apply(record, live)
     except (OSError, ValueError, IndexError):
@@ -58,7 +74,7 @@ def _records(content: bytes) -> Iterator[bytes]:
             parts.clear()
 
 
-def _apply(record: bytes, live: set[int]) -> None:
+def _apply(record: bytes, live: dict[int, Table]) -> None:
     """Follow one change. Raises ValueError or IndexError when it is none."""
     position = 0
     while position < len(record):
@@ -73,13 +89,15 @@ def _apply(record: bytes, live: set[int]) -> None:
         elif tag == _DELETED:
             _, position = read_varint(record, position)
             number, position = read_varint(record, position)
-            live.discard(number)
+            live.pop(number, None)
         elif tag == _ADDED:
-            _, position = read_varint(record, position)
+            level, position = read_varint(record, position)
             number, position = read_varint(record, position)
-            live.add(number)
             _, position = read_varint(record, position)
-            position = _skip(record, _skip(record, position))
+            middle = _skip(record, position)
+            end = _skip(record, middle)
+            live[number] = Table(level, _user_key(record, position, middle), _user_key(record, middle, end))
+            position = end
         else:
             raise ValueError(f"unknown field {tag}")
 
@@ -87,6 +105,12 @@ def _apply(record: bytes, live: set[int]) -> None:
 def _skip(record: bytes, position: int) -> int:
     length, position = read_varint(record, position)
     return position + length
+
+
+def _user_key(record: bytes, start: int, end: int) -> bytes:
+    """A key without the sequence number that LevelDB puts behind it."""
+    _, start = read_varint(record, start)
+    return record[start : end - _SEQUENCE_BYTES]
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from etcdpy import limits
 from etcdpy.storage import leveldb, raft_log
+from etcdpy.storage.data_keys import STATE
 from etcdpy.storage.errors import StorageError
 from etcdpy.storage.meta import APPLIED_KEY, CONF_STATE_KEY, IDENTITY_KEY
 from etcdpy.storage.state import StateBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from etcdpy.raft.types import ConfState
     from etcdpy.storage.data_dir import DataDir
+    from etcdpy.storage.encryption import Encryption
     from etcdpy.storage.leveldb import Batch, Database
 
 IDENTITY_BYTES: Final = 16
@@ -35,7 +37,8 @@ class NewState:
     """Filled by `put`. What `flush` and `finish` return is to be called, in that order, on any one thread at a time:
     it waits for the disk and raises StorageError."""
 
-    def __init__(self, directory: DataDir) -> None:
+    def __init__(self, directory: DataDir, encryption: Encryption | None, open_states: set[NewState]) -> None:
+        """`open_states` holds it until it is installed or discarded."""
         self.identity = os.urandom(IDENTITY_BYTES)
         self.path = directory.received_state_path(self.identity)
         self.index = 0
@@ -43,9 +46,13 @@ class NewState:
         self.conf_state: ConfState | None = None
         """The group as of `index`, once finished."""
         self.database: Database = leveldb.open_database(self.path, leveldb.STATE_OPTIONS, create=True)
+        if encryption is not None:
+            self.database = encryption.database(STATE, self.database, self.path)
         self._batch: Batch = self.database.write_batch(sync=False)
         self._records = 0
         self._bytes = 0
+        self._open_states = open_states
+        open_states.add(self)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a key. 0.3 us."""
@@ -94,6 +101,7 @@ class NewState:
         """It is not wanted: give the disk space back. Waits for the disk."""
         leveldb.close_quietly(self.database)
         shutil.rmtree(self.path, ignore_errors=True)
+        self._open_states.discard(self)
 
 
 class Installation:
@@ -124,19 +132,28 @@ class Installation:
         self._log_batch = None
 
 
+class Helper(Protocol):
+    """What another thread does with a database."""
+
+    def cancel(self) -> None:
+        """End it, and wait for that."""
+        ...
+
+
 class RetiredState:
     """The state that another took the place of: open as long as somebody reads it."""
 
-    def __init__(self, directory: DataDir, path: Path, database: Database, end_use: Callable[[], None]) -> None:
-        """`end_use` ends what another thread does with it, and waits for that."""
+    def __init__(self, directory: DataDir, path: Path, database: Database, helpers: Sequence[Helper]) -> None:
+        """`helpers` may use it on threads of their own."""
         self.path = path
-        self._grave = directory.temporary("retired-state")
+        self._grave = directory.retired_path()
         self._database = database
-        self._end_use = end_use
+        self._helpers = helpers
 
     def close(self) -> None:
         """Let go of the files. Waits for LevelDB's own thread. Again is no error."""
-        self._end_use()
+        for helper in self._helpers:
+            helper.cancel()
         leveldb.close_quietly(self._database)
 
     def remove(self) -> None:

@@ -7,11 +7,13 @@ import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy.raft.types import HardState
 from etcdpy.storage import leveldb, raft_log, recovery
 from etcdpy.storage.chain import BatchChain
+from etcdpy.storage.data_keys import LOG, STATE
+from etcdpy.storage.encryption import open_encryption
 from etcdpy.storage.errors import DamagedError, DataDirError
 from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY, IDENTITY_KEY
 from etcdpy.storage.raft_log import RaftLog
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdpy.storage.data_dir import DataDir
+    from etcdpy.storage.encryption import Encryption
+    from etcdpy.storage.key_file import MasterKeys
     from etcdpy.storage.leveldb import Database
 
 logger = logging.getLogger("etcdpy.storage")
@@ -40,9 +44,10 @@ class Opened:
     applied: tuple[int, int]
     """Index and term."""
     is_new: bool
+    encryption: Encryption | None
 
 
-def open_databases(directory: DataDir) -> Opened:
+def open_databases(directory: DataDir, masters: MasterKeys | None = None) -> Opened:
     """Raises DataDirError, DamagedError or StorageError; then nothing was changed and nothing is open."""
     layout = directory.look()
     case = recovery.decide(recovery.LAYOUT_CASES, layout)
@@ -52,24 +57,33 @@ def open_databases(directory: DataDir) -> Opened:
     if case.action is Action.CREATE:
         if layout.creating:
             logger.warning("data directory made anew", extra={"fields": {"reason": message}})
-        _create(directory)
-    elif layout.creating:
-        directory.clear_creation_mark()
+        directory.begin_creation()
+        encryption = open_encryption(directory, masters, creating=True)
+        if encryption is not None:
+            encryption.store()
+        _create(directory, encryption)
+    else:
+        encryption = open_encryption(directory, masters, creating=False)
+        if layout.creating:
+            directory.clear_creation_mark()
     with ExitStack() as opened, leveldb.translated(directory.member):
-        found = _recover(directory, opened)
+        found = _recover(directory, opened, encryption)
         opened.pop_all()
     directory.remove_leftovers()
     return found
 
 
-def _open(opened: ExitStack, path: Path, options: dict[str, Any]) -> Database:
-    database = leveldb.open_database(path, options, create=False)
+_OPTIONS: Final[dict[str, dict[str, Any]]] = {LOG: leveldb.LOG_OPTIONS, STATE: leveldb.STATE_OPTIONS}
+
+
+def _open(opened: ExitStack, kind: str, path: Path, encryption: Encryption | None) -> Database:
+    database = leveldb.open_database(path, _OPTIONS[kind], create=False)
     opened.callback(database.close)
-    return database
+    return database if encryption is None else encryption.database(kind, database, path)
 
 
-def _recover(directory: DataDir, opened: ExitStack) -> Opened:
-    log_database = _open(opened, directory.log_path, leveldb.LOG_OPTIONS)
+def _recover(directory: DataDir, opened: ExitStack, encryption: Encryption | None) -> Opened:
+    log_database = _open(opened, LOG, directory.log_path, encryption)
     log_chain = BatchChain.load(log_database, raft_log.CHAIN_PREFIX, directory.log_path)
     found = recovery.read_log(log_database, directory.log_path)
     log = RaftLog(log_database, directory.log_path, log_chain)
@@ -77,22 +91,24 @@ def _recover(directory: DataDir, opened: ExitStack) -> Opened:
     received = _look_at_received(directory, found.identity)
     installed = received.action is Action.FINISH_INSTALL
     state_path = directory.received_state_path(found.identity) if installed else directory.state_path
-    state_database = _open(opened, state_path, leveldb.STATE_OPTIONS) if state_path.exists() else None
+    state_database = _open(opened, STATE, state_path, encryption) if state_path.exists() else None
     content = _compare(state_path, log, found, state_database)
     case = recovery.decide(recovery.CONTENT_CASES, content)
     message = case.message(directory.member, **recovery.facts(content))
     if case.action is Action.REFUSE:
         raise DamagedError(message)
+    if encryption is not None:
+        encryption.store()
     if received.action is not Action.IGNORE:
         logger.info("received state", extra={"fields": {"reason": received.message(directory.member)}})
     if state_database is None:
         logger.warning("rebuilding the applied state", extra={"fields": {"reason": message}})
-        _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, found.identity)
+        _create_database(directory.state_path, STATE, encryption, IDENTITY_KEY, found.identity)
     elif installed:
         state_database.close()
         directory.put_in_place(state_path)
     if state_database is None or installed:
-        state_database = _open(opened, directory.state_path, leveldb.STATE_OPTIONS)
+        state_database = _open(opened, STATE, directory.state_path, encryption)
     chain = BatchChain.load(state_database, CHAIN_PREFIX, directory.state_path)
     state = StateBackend(state_database, directory.state_path)
     stored = state.get(CONF_STATE_KEY)
@@ -101,7 +117,7 @@ def _recover(directory: DataDir, opened: ExitStack) -> Opened:
     if stored is not None:
         log.conf_state = recovery.parse_record(directory.state_path, CONF_STATE_KEY, stored, recovery.parse_conf_state)
     log.applied = content.applied_index, content.applied_term
-    return Opened(log, state, log_database, state_database, chain, log.applied, found.hard_state is None)
+    return Opened(log, state, log_database, state_database, chain, log.applied, found.hard_state is None, encryption)
 
 
 def _look_at_received(directory: DataDir, log_identity: bytes) -> recovery.Case[recovery.Received]:
@@ -114,21 +130,24 @@ def _look_at_received(directory: DataDir, log_identity: bytes) -> recovery.Case[
 # --- making ---
 
 
-def _create(directory: DataDir) -> None:
+def _create(directory: DataDir, encryption: Encryption | None) -> None:
     """Make both databases with a common identity; the directory counts once FORMAT is there."""
-    directory.begin_creation()
     identity = os.urandom(16)
-    _create_database(directory.log_path, leveldb.LOG_OPTIONS, raft_log.IDENTITY_KEY, identity)
-    _create_database(directory.state_path, leveldb.STATE_OPTIONS, IDENTITY_KEY, identity)
+    _create_database(directory.log_path, LOG, encryption, raft_log.IDENTITY_KEY, identity)
+    _create_database(directory.state_path, STATE, encryption, IDENTITY_KEY, identity)
     directory.finish_creation()
 
 
-def _create_database(path: Path, options: dict[str, Any], identity_key: bytes, identity: bytes) -> None:
+def _create_database(
+    path: Path, kind: str, encryption: Encryption | None, identity_key: bytes, identity: bytes
+) -> None:
     """Make a database under another name first, so that one of this name always has its identity."""
     making = path.with_name(path.name + ".new")
     try:
         shutil.rmtree(making, ignore_errors=True)
-        database = leveldb.open_database(making, options, create=True)
+        database = leveldb.open_database(making, _OPTIONS[kind], create=True)
+        if encryption is not None:
+            database = encryption.database(kind, database, making)
         try:
             database.put(identity_key, identity, sync=True)
         finally:

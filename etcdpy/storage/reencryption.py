@@ -1,0 +1,262 @@
+"""Brings what is stored into the form that is written now: encrypted, under a new key, or plaintext again.
+
+    wait until nothing older is on its way to the disk
+    state: each record of another form is put again as it is    ┐ in slices, until a round finds none
+    log: each applied entry of another form, and the meta records ┘
+    files: all made anew, so that no older form stays behind in them
+    KEYS: complete; keys that only older forms needed are dropped
+
+Beside normal work, on the loop. A start goes on with whatever a crash left: what has the present form is passed over.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.message import DecodeError
+
+from etcdpy.raft.entry import decode_entry
+from etcdpy.storage import raft_log
+from etcdpy.storage.data_keys import LOG, STATE
+from etcdpy.storage.errors import DamagedError, StorageError
+from etcdpy.storage.leveldb import REPLACE, Batch, translated
+from etcdpy.storage.table_rewriting import TableRewriting
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from etcdpy.storage.engine import Engine
+    from etcdpy.storage.raft_log import RaftLog
+    from etcdpy.storage.sealed_database import SealedDatabase
+
+REENCRYPT_SLICE_RECORDS: Final = 500
+"""Records looked at in one slice of re-encryption: 0.5 ms when none needs it, 1.5 ms when all do."""
+
+REENCRYPT_SLICE_BYTES: Final = 256 * 1024
+"""Bytes rewritten in one slice of re-encryption: 1 ms."""
+
+REENCRYPT_OPEN_BYTES: Final = 2 * 1024 * 1024
+"""Applied state that waits to be written, above which re-encryption waits too."""
+
+_LAST_KEY: Final = b"\xff" * 32
+_META_KEYS: Final = (
+    raft_log.BOOTSTRAP_KEY,
+    raft_log.HARD_STATE_KEY,
+    raft_log.IDENTITY_KEY,
+    raft_log.START_KEY,
+)
+
+
+class Turn(Enum):
+    """What a step ended with."""
+
+    WORKED = "there is more to do"
+    WAITS = "something else must happen first"
+
+
+class BatchJob:
+    """Writes one batch, without a sync, after the jobs before it; see DiskThread."""
+
+    def __init__(self, batch: Batch, path: Path) -> None:
+        self._batch = batch
+        self._path = path
+        self.error: StorageError | None = None
+        self.done = False
+
+    def run(self) -> None:
+        """Never raises: see `error`."""
+        try:
+            with translated(self._path):
+                self._batch.write()
+        except StorageError as error:
+            self.error = error
+
+
+class Reencryption:
+    """One run, made by Engine.reencryption. `steps` does it."""
+
+    def __init__(self, engine: Engine, loop: AbstractEventLoop, *, alone: bool) -> None:
+        """`alone`: the member is stopped, so no entry can be replaced, and none will be applied."""
+        assert engine.encryption is not None
+        self._engine = engine
+        self._encryption = engine.encryption
+        self._loop = loop
+        self._alone = alone
+        self.rewritten = 0
+        """Records so far."""
+        self.done = {STATE: 0.0, LOG: 0.0}
+        """Estimated part of each database that has the present form."""
+
+    def steps(self) -> Generator[Turn, None, None]:
+        """Yields after a bounded piece of work, 2 ms. What it put into the state is written by whoever writes the
+        state.
+
+        Raises StorageError, and DamagedError for a record that cannot be read.
+        """
+        engine = self._engine
+        yield from self._write(engine.log_batch())  # nothing older can come after it
+        while True:
+            installed = engine.states_installed
+            yield from self._until_current(STATE, self._rewrite_state)
+            yield from self._until_current(LOG, self._rewrite_log)
+            while not engine.settled:
+                self._check()
+                yield Turn.WAITS
+            for name in (STATE, LOG):
+                yield from self._rewrite_tables(name)
+            if engine.states_installed == installed and engine.settled:
+                break
+        engine.clear_database_notes()
+        self._encryption.finish()
+
+    def _check(self) -> None:
+        if self._engine.failed is not None:
+            raise self._engine.failed
+
+    def _until_current(
+        self, name: str, round_: Callable[[], Generator[Turn, None, int]]
+    ) -> Generator[Turn, None, None]:
+        while (yield from round_()):
+            yield Turn.WAITS
+        self.done[name] = 1.0
+
+    def _note(self, name: str, database: SealedDatabase, position: bytes, size: int) -> None:
+        left = database.approximate_size(position, _LAST_KEY)
+        self.done[name] = max(self.done[name], min(1 - left / size, 0.99) if size else 0.0)
+
+    # --- the state ---
+
+    def _rewrite_state(self) -> Generator[Turn, None, int]:
+        """One round over all records; returns how many had another form."""
+        stale, position = 0, b""
+        size = self._engine.sealed(STATE)[0].approximate_size(b"", _LAST_KEY)
+        while position is not None:
+            self._check()
+            found, following = self._state_slice(position)
+            stale += found
+            if following is None:
+                break
+            position = following
+            self._note(STATE, self._engine.sealed(STATE)[0], position, size)
+            yield Turn.WORKED
+            while self._engine.state.open_bytes > REENCRYPT_OPEN_BYTES:
+                self._check()
+                yield Turn.WAITS
+        unwritten = self._engine.state.unwritten()
+        while not self._engine.state.are_written(unwritten):
+            self._check()
+            yield Turn.WAITS
+        return stale
+
+    def _state_slice(self, position: bytes) -> tuple[int, bytes | None]:
+        """The records from `position` on, as many as there is time for. Looked at and put in one turn of the loop, so
+        nothing can come between. Returns how many had another form, and where to go on; None at the end."""
+        database, path = self._engine.sealed(STATE)
+        form = database.form
+        stale = seen = size = 0
+        with translated(path), database.raw_iterator(start=position, verify_checksums=True) as records:
+            for key, record in records:
+                seen += 1
+                if not form.is_current(key, record):
+                    stale += 1
+                    size += len(record)
+                    self._engine.state.rewrite(*database.open_pair(key, record))
+                if seen >= REENCRYPT_SLICE_RECORDS or size >= REENCRYPT_SLICE_BYTES:
+                    self.rewritten += stale
+                    return stale, key + b"\0"
+        self.rewritten += stale
+        return stale, None
+
+    # --- the log ---
+
+    def _rewrite_log(self) -> Generator[Turn, None, int]:
+        """One round over all records; returns how many had another form, those that must wait included."""
+        engine = self._engine
+        while engine.log.has_truncated:
+            batch = engine.log_batch()
+            engine.log.delete_truncated(batch, REENCRYPT_SLICE_RECORDS)
+            yield from self._write(batch)
+        stale, position = 0, b""
+        size = engine.sealed(LOG)[0].approximate_size(b"", _LAST_KEY)
+        while position is not None:
+            while engine.installing:
+                self._check()
+                yield Turn.WAITS
+            batch = engine.log_batch()
+            found, following = self._log_slice(batch, position)
+            stale += found
+            if found:
+                yield from self._write(batch)
+            if following is None:
+                break
+            position = following
+            self._note(LOG, engine.sealed(LOG)[0], position, size)
+            yield Turn.WORKED
+        return stale
+
+    def _log_slice(self, batch: Batch, position: bytes) -> tuple[int, bytes | None]:
+        database, path = self._engine.sealed(LOG)
+        form = database.form
+        stale = seen = size = 0
+        with translated(path), database.raw_iterator(start=position, verify_checksums=True) as records:
+            for key, record in records:
+                seen += 1
+                if not form.is_current(key, record):
+                    stale += 1
+                    size += len(record)
+                    self._put_log_record(batch, key, database.open(key, record), path)
+                if seen >= REENCRYPT_SLICE_RECORDS or size >= REENCRYPT_SLICE_BYTES:
+                    return stale, key + b"\0"
+        return stale, None
+
+    def _put_log_record(self, batch: Batch, key: bytes, value: bytes, path: Path) -> None:
+        log = self._engine.log
+        if key in _META_KEYS:
+            batch.put(key, meta_record(log, key, value))
+            self.rewritten += 1
+            return
+        index = int.from_bytes(key, "big")
+        last = log.last_index() if self._alone else min(log.last_index(), self._engine.applied_index)
+        if not log.start_index < index <= last:
+            return  # about to be deleted, or it may be replaced yet
+        try:
+            entry = decode_entry(value)
+        except (DecodeError, ValueError, IndexError) as error:
+            raise DamagedError(f"{path}: entry {index} is not an entry ({error}); {REPLACE}") from error
+        if entry.term == log.term(index):  # else what replaces it is on its way to the disk
+            batch.put(key, value)
+            self.rewritten += 1
+
+    def _write(self, batch: Batch) -> Generator[Turn, None, None]:
+        job = BatchJob(batch, self._engine.sealed(LOG)[1])
+        self._engine.run_aside(job, self._loop)
+        while not job.done:
+            yield Turn.WAITS
+        self._check()
+
+    # --- files ---
+
+    def _rewrite_tables(self, name: str) -> Generator[Turn, None, None]:
+        rewriting: Any = TableRewriting(*self._engine.sealed(name))
+        self._engine.table_rewriting = rewriting
+        rewriting.start()
+        try:
+            while rewriting.running:
+                yield Turn.WAITS
+        finally:
+            rewriting.cancel()
+            self._engine.table_rewriting = None
+        if rewriting.error is not None:
+            raise rewriting.error
+
+
+def meta_record(log: RaftLog, key: bytes, stored: bytes) -> bytes:
+    """What a meta record of the log says now; a job that is on its way may have changed what is stored."""
+    if key == raft_log.HARD_STATE_KEY:
+        return raft_log.pack_hard_state(log.hard_state)
+    if key == raft_log.START_KEY:
+        return raft_log.pack_pair(log.start_index, log.term(log.start_index))
+    return stored
