@@ -18,6 +18,7 @@ from etcdpy.api.exposition import Buckets, bucket_rows
 from etcdpy.api.stats import (
     AuthStats,
     DiskStats,
+    EncryptionStats,
     HealthStats,
     LeaseStats,
     ProcessStats,
@@ -181,6 +182,17 @@ _DISK: Final = (
     Spec("etcd_snap_fsync_duration_seconds", "histogram", "The same: all of it is syncing.", "state_saves"),
 )
 
+_ENCRYPTION: Final = (
+    Spec(
+        "etcdpy_encryption_done_ratio",
+        "gauge",
+        "Part of each database that has the form in which records are written now.",
+        "done",
+        ("database",),
+    ),
+    Spec("etcdpy_encryption_rewritten_records_total", "counter", "Records re-encrypted.", "rewritten"),
+)
+
 _HEALTH: Final = (
     Spec("etcd_server_health_success", "counter", "Answers of /health that were good.", "successes"),
     Spec("etcd_server_health_failures", "counter", "Answers of /health that were not.", "failures"),
@@ -209,6 +221,7 @@ _GROUPS: Final = {
     "watch": _WATCH,
     "lease": _LEASE,
     "disk": _DISK,
+    "encryption": _ENCRYPTION,
     "health": _HEALTH,
     "auth": _AUTH,
     "process": _PROCESS,
@@ -227,6 +240,7 @@ class Sources:
     watch: Callable[[], WatchStats] | None = None
     lease: Callable[[], LeaseStats] | None = None
     disk: Callable[[], DiskStats] | None = None
+    encryption: Callable[[], EncryptionStats] | None = None
     health: Callable[[], HealthStats] | None = None
     auth: Callable[[], AuthStats] | None = None
     process: Callable[[], ProcessStats] | None = None

@@ -117,6 +117,15 @@ class DiskStats:
 
 
 @dataclass(slots=True)
+class EncryptionStats:
+    """Encryption at rest."""
+
+    done: ByLabels = field(default_factory=dict)
+    """By database: the part that has the form in which records are written now."""
+    rewritten: int = 0
+
+
+@dataclass(slots=True)
 class HealthStats:
     """Answers of the health paths."""
 

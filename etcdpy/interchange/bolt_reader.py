@@ -2,7 +2,8 @@
 
 Each page is visited once at the most and each byte of a page belongs to one item at the most, so the work is bounded by
 the size of the file. Not looked at: the free list, and the keys in branches, which only a search needs. The file is
-mapped; one that is cut while it is read ends the process, so it must be this member's own.
+mapped; one that is cut while it is read ends the process, so it must be this member's own. What cannot be mapped, as it
+is encrypted on disk, is read piece by piece.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from etcdpy.interchange.bolt_format import (
     BRANCH_ELEMENT,
@@ -43,6 +44,35 @@ _META_BYTES: Final = 80
 """More than the header and the record of a meta page."""
 
 
+class Content(Protocol):
+    """What a file holds, where the file itself says something else."""
+
+    @property
+    def size_bytes(self) -> int:
+        """All of it."""
+        ...
+
+    def read(self, position: int, size: int) -> bytes:
+        """A piece. Raises OSError and what the content's owner raises."""
+        ...
+
+
+class _Pieces:
+    """Content with as much of a mapping's ways as is needed here."""
+
+    def __init__(self, content: Content) -> None:
+        self._read = content.read
+
+    def __getitem__(self, part: slice) -> bytes:
+        return self._read(part.start or 0, part.stop - (part.start or 0))
+
+    def madvise(self, advice: int) -> None:
+        """Nothing is mapped."""
+
+    def close(self) -> None:
+        """It belongs to another."""
+
+
 class _Node(NamedTuple):
     """Where a leaf or branch lies in its data: from `start` to `end`."""
 
@@ -57,13 +87,18 @@ class _Node(NamedTuple):
 class BoltFile:
     """A file, opened for reading. Raises DamagedFileError, here or while it is read, and OSError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: Content | None = None) -> None:
+        """`content` is read in place of the file."""
         self.path = path
+        self._data: mmap.mmap | _Pieces
         with path.open("rb") as file:
-            self._size = os.fstat(file.fileno()).st_size
+            self._size = os.fstat(file.fileno()).st_size if content is None else content.size_bytes
             if self._size < _META_BYTES:
                 raise DamagedFileError(path, "start", f"a file of {self._size} bytes is not a bbolt file")
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if content is None:
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            else:
+                self._data = _Pieces(content)
         self._touched = 0
         """Bytes of nodes read since the mapping's pages were last let go of."""
         try:
@@ -180,7 +215,7 @@ class BoltFile:
         if not META_PAGES <= page < pages:
             raise self._damaged(place, f"referred to, but the file's pages are {META_PAGES} to {pages - 1}")
         start = page * page_bytes
-        own, kind, count, overflow = PAGE_HEADER.unpack_from(self._data, start)
+        own, kind, count, overflow = PAGE_HEADER.unpack(self._data[start : start + HEADER_BYTES])
         if own != page:
             raise self._damaged(place, f"calls itself page {own}")
         if kind not in (LEAF_PAGE, BRANCH_PAGE):
@@ -191,7 +226,10 @@ class BoltFile:
         if seen.find(1, page, after) >= 0:
             raise self._damaged(place, "belongs to two nodes, or to a circle")
         seen[page:after] = b"\1" * (after - page)
-        return _Node(place, self._data, start, after * page_bytes, kind, count)
+        end = after * page_bytes
+        if isinstance(self._data, _Pieces):
+            return _Node(place, self._data[start:end], 0, end - start, kind, count)
+        return _Node(place, self._data, start, end, kind, count)
 
     def _children(self, node: _Node) -> list[int]:
         table = self._table(node)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
+    from etcdpy.interchange.bolt_reader import Content
+
     Put = Callable[[bytes, bytes], None]
     Convert = Callable[[bytes, bytes], tuple[bytes, bytes]]
 
@@ -59,14 +61,14 @@ class _Wrong(Exception):
     """What an item has wrong; the caller knows where it stands."""
 
 
-def ingest_steps(path: Path, put: Put) -> Generator[int, None, SnapshotContent]:
+def ingest_steps(path: Path, put: Put, content: Content | None = None) -> Generator[int, None, SnapshotContent]:
     """Hand all that a file holds, in our form, to `put`. Yields the bytes handed over so far, about every millisecond.
 
     Not handed over: `applied` and `conf_state`, which are returned, and what belongs to one member alone. Raises
-    DamagedFileError, also after much was put, and OSError. 110 MB per CPU second for records of 1 KB, 80 MB for 256
-    bytes, LevelDB included: bench/interchange.
+    DamagedFileError, also after much was put, and OSError. `content` is read in place of the file where that is
+    encrypted. 110 MB per CPU second for records of 1 KB, 80 MB for 256 bytes, LevelDB included: bench/interchange.
     """
-    with BoltFile(path) as file:
+    with BoltFile(path, content) as file:
         missing = {schema.KEY, schema.META} - set(file.buckets())
         if missing:
             raise DamagedFileError(path, "root", f"not a backend file of etcd: no bucket {sorted(missing)[0]!r}")

@@ -123,6 +123,7 @@ class Config:
     tls_max_version: str
     cors: tuple[str, ...]
     host_whitelist: tuple[str, ...]
+    encryption_key_file: str
     # Auth
     auth_token: str
     bcrypt_cost: int

@@ -248,6 +248,12 @@ _SECURITY: Final = (
     Flag("tls-max-version", Kind.STRING, "", "Highest TLS version. Empty: the highest there is."),
     Flag("cors", Kind.ORIGINS, "*", "Origins whose web pages may call; `*` is all."),
     Flag("host-whitelist", Kind.WORD_SET, "*", "Host names that plain HTTP requests may use; `*` is all."),
+    Flag(
+        "encryption-key-file",
+        Kind.STRING,
+        "",
+        "Keys for encryption at rest; not in etcd. Empty: systemd's credential `etcdpy.encryption-keys`, if any.",
+    ),
 )
 
 _AUTH: Final = (

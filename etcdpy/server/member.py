@@ -38,6 +38,7 @@ from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server import logs
 from etcdpy.server.bootstrap import Action, begin, check_learners
 from etcdpy.server.conf_changes import ConfChanges
+from etcdpy.server.encryption import masters_of
 from etcdpy.server.first_contact import world_of
 from etcdpy.server.force_new import force_new_cluster
 from etcdpy.server.node import Node
@@ -499,12 +500,6 @@ class Replica:
         self.on_answers()
 
     def _notify_watchers(self) -> None:
-        unnoted = self.store.unnoted
-        if unnoted is not None:
-            self.store.unnoted = None
-            self.hub.leave_to_history(*unnoted)
-            if self.hub.has_work:
-                self.on_changes()
         changes = self.store.changes
         if changes:
             self.store.changes = []
@@ -569,6 +564,7 @@ async def open_replica(config: Config, loop: asyncio.AbstractEventLoop, tokens: 
         snapshot_count=config.snapshot_count,
         catchup_entries=config.snapshot_catchup_entries,
         unsafe_no_fsync=config.unsafe_no_fsync,
+        masters=masters_of(config.encryption_key_file, os.environ),
     )
     try:
         known = has_identity(engine.state)

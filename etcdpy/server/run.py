@@ -29,6 +29,7 @@ from etcdpy.errors import EtcdError, Stopped
 from etcdpy.server import doors, logs, notify, process
 from etcdpy.server.auto_compaction import make_compactor
 from etcdpy.server.corruption import CorruptionChecker, Inconsistent
+from etcdpy.server.encryption import keeper_of
 from etcdpy.server.flag_table import redacted
 from etcdpy.server.leader_leases import LeaderLeases
 from etcdpy.server.loop_lag import LoopLag
@@ -185,6 +186,7 @@ class Running:
         self._server.methods = doors.make_methods(
             replica, slices, self._upkeep, self._watches, health, self._server, leader, answers, self._passwords
         )
+        self._encryption = keeper_of(config, replica)
         self._corruption = CorruptionChecker(replica, self._upkeep, self._peers.ask_hash)
 
     async def run(self) -> int:
@@ -253,8 +255,9 @@ class Running:
         stats = MemberStats(replica, self._upkeep, server, self._lag, tls)
         handling = time_calls(server.methods) if config.metrics == "extensive" else None
         clients = ClientVersions()
+        encryption = self._encryption.stats if self._encryption is not None else None
         server.on_head = clients.join
-        metrics = MetricsPage(build_registry(stats.sources(health, clients, handling)))
+        metrics = MetricsPage(build_registry(stats.sources(health, clients, handling, encryption)))
         http = client_port(
             health=health,
             metrics=metrics,
@@ -343,6 +346,8 @@ class Running:
         )
         if compactor is not None:
             duties.append(self._upkeep.auto_compact(compactor, self._loop.time, lambda: replica.raw.is_leader))
+        if self._encryption is not None:
+            duties.append(self._encryption.run())
         interval = notify.watchdog_interval_seconds()
         if interval is not None:
             duties.append(_watchdog(interval))

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from etcdpy import limits
+from etcdpy.storage.sealed_file import SealedFile, write_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -75,10 +76,11 @@ def check_room(path: Path, size_bytes: int) -> None:
 class TemporaryFile:
     """A new file that grows: what it is given waits in memory until a thread writes it.
 
-    The loop's half looks like an open file to who fills it; the thread's half is what `take` returns.
+    The loop's half looks like an open file to who fills it; the thread's half is what `take` returns. With encryption
+    at rest what is on disk is `sealed`, and nobody else can read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, encrypted: bool = False) -> None:
         self.path = path
         self.size_bytes = 0
         self._position = 0
@@ -87,6 +89,7 @@ class TemporaryFile:
         # Private: it holds everything that clients stored.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._synced_bytes = 0
+        self.sealed = SealedFile(self._descriptor) if encrypted else None
 
     def write(self, data: bytes) -> int:
         """Take `data`, to be written here."""
@@ -117,8 +120,13 @@ class TemporaryFile:
         def write() -> None:
             check_room(self.path.parent, 0)
             for position, data in waiting:
-                _write_all(self._descriptor, data, position)
+                if self.sealed is None:
+                    write_all(self._descriptor, data, position)
+                else:
+                    self.sealed.write(data, position)
                 self._synced_bytes += len(data)
+            if self.sealed is not None:
+                self.sealed.flush()
             if self._synced_bytes >= limits.SNAPSHOT_WRITE_BACK_BYTES:
                 # Not for safety: a gigabyte of dirty pages would make the log's next sync wait for all of them.
                 os.fdatasync(self._descriptor)
@@ -127,7 +135,9 @@ class TemporaryFile:
         return write
 
     def read(self, position: int) -> bytes:
-        """A piece of what was written; empty at the end. Raises OSError."""
+        """A piece of what was written; empty at the end. Raises OSError, DamagedError."""
+        if self.sealed is not None:
+            return self.sealed.read(position, limits.SNAPSHOT_READ_BYTES)
         return os.pread(self._descriptor, limits.SNAPSHOT_READ_BYTES, position)
 
     async def pieces(self, workers: Workers) -> AsyncIterator[bytes]:
@@ -143,11 +153,3 @@ class TemporaryFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _write_all(descriptor: int, data: bytes, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, position)
-        view = view[written:]
-        position += written

@@ -161,7 +161,7 @@ class SnapshotReceiver:
     async def _store(self, message: Message, body: AsyncIterator[bytes]) -> Received:
         engine = self._rooms.engine
         self._check_wanted(message)
-        file = TemporaryFile(engine.temporary_path("received"))
+        file = TemporaryFile(engine.temporary_path("received"), encrypted=engine.encrypts_files)
         try:
             await self._save(file, message, body)
             check_room(file.path.parent, file.size_bytes)
@@ -195,7 +195,7 @@ class SnapshotReceiver:
             if new_state.should_flush:
                 await self._workers.run(new_state.flush())
 
-        content = await run_paced(ingest_steps(file.path, new_state.put), write)
+        content = await run_paced(ingest_steps(file.path, new_state.put, file.sealed), write)
         if content.index != metadata.index:
             raise SnapshotRefused(f"its state is as of entry {content.index}, its message says {metadata.index}")
         membership = self._rooms.membership

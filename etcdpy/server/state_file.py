@@ -49,7 +49,7 @@ class StateFile:
         began = perf_counter()
         path = self._engine.temporary_path("snapshot")
         check_room(path.parent, self._engine.state_bytes)
-        file = self._file = TemporaryFile(path)
+        file = self._file = TemporaryFile(path, encrypted=self._engine.encrypts_files)
 
         async def write() -> None:
             if file.should_write:

@@ -10,13 +10,22 @@ from etcdpy import VERSION
 from etcdpy.api.exposition import BucketCounts
 from etcdpy.api.metrics import Sources
 from etcdpy.api.network_metrics import network_families
-from etcdpy.api.stats import AuthStats, DiskStats, LeaseStats, ProcessStats, ServerStats, StoreStats, WatchStats
+from etcdpy.api.stats import (
+    AuthStats,
+    DiskStats,
+    EncryptionStats,
+    LeaseStats,
+    ProcessStats,
+    ServerStats,
+    StoreStats,
+    WatchStats,
+)
 from etcdpy.lease.lessor import TTL_BUCKETS_SECONDS
 from etcdpy.proto import rpc_pb2
 from etcdpy.server import logs, process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from etcdpy.api.client_versions import ClientVersions
     from etcdpy.api.health import Health
@@ -76,7 +85,11 @@ class MemberStats:
         self._clients: ClientVersions | None = None
 
     def sources(
-        self, health: Health, clients: ClientVersions, handling: Mapping[tuple[str, str], Histogram] | None
+        self,
+        health: Health,
+        clients: ClientVersions,
+        handling: Mapping[tuple[str, str], Histogram] | None,
+        encryption: Callable[[], EncryptionStats] | None = None,
     ) -> Sources:
         """Every group that this member can fill; `handling` only with --metrics=extensive."""
         self._clients = clients
@@ -88,6 +101,7 @@ class MemberStats:
             lease=self.lease,
             auth=lambda: AuthStats(revision=self._replica.auth.revision),
             disk=self.disk,
+            encryption=encryption,
             health=health.stats,
             process=self.process,
             methods=lambda: self._server.methods,
