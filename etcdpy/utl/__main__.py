@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import (
-    DURATION,
     Command,
     Exit,
     Failure,
-    FlagError,
     Group,
     end_as_small_tools_do,
-    global_option,
     global_values,
     run_tool,
 )
 from etcdpy.duration import NS_PER_SECOND
+from etcdpy.utl.encryption import encryption
+from etcdpy.utl.member_files import LOCK_TIMEOUT_NS_DEFAULT, open_engine
+from etcdpy.utl.options import global_options, key_file_option, masters_of, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etcdpy.storage.engine import Engine
-
-LOCK_TIMEOUT_NS_DEFAULT: Final = 10 * NS_PER_SECOND
-LOCK_RETRY_SECONDS: Final = 0.05
-
-
-def global_options() -> list[click.Option]:
-    """A fresh list of the flags that every command takes."""
-    return [
-        global_option("--timeout", type=DURATION, help="time to wait for the lock of the data directory, 0 for ever"),
-        global_option("--write-out", "-w", help="the output format; the commands here print for people only"),
-    ]
+    from etcdpy.storage.key_file import MasterKeys
 
 
 @click.group(cls=Group, globals_=global_options, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,33 +45,31 @@ def version() -> None:
 
 @etcdutl.command("defrag", cls=Command, globals_=global_options, short_help="Defragments the storage of the etcd")
 @click.option("--data-dir", default="", help="Required. Defragments a data directory not in use by etcd.")
+@key_file_option
 @click.pass_context
-def defrag(ctx: click.Context, data_dir: str) -> None:
+def defrag(ctx: click.Context, data_dir: str, key_file: str) -> None:
     """Rewrite the files of a stopped member without what was deleted.
 
     \b
     Example:
       etcdpyutl defrag --data-dir /var/lib/etcdpy
     """
-    if not data_dir:
-        raise FlagError('required flag(s) "data-dir" not set', ctx)
+    require(ctx, data_dir=data_dir)
     from etcdpy.storage.errors import StorageError  # brings in LevelDB, which `version` need not pay for
 
     path = Path(data_dir)
     timeout_ns = global_values(ctx).get("timeout", LOCK_TIMEOUT_NS_DEFAULT)
     try:
-        if not (path / "member" / "FORMAT").exists():
-            raise FileNotFoundError(f"stat {path / 'member' / 'FORMAT'}: no such file or directory")
-        before, after = _defragment(path, timeout_ns / NS_PER_SECOND)
+        before, after = _defragment(path, timeout_ns / NS_PER_SECOND, masters_of(key_file))
     except (OSError, StorageError) as error:
         raise Failure(Exit.ERROR, f"Failed to defragment etcd data[{path}] ({error})") from None
     click.echo(f"Finished defragmenting directory {path}: {before} bytes before, {after} after", err=True)
 
 
-def _defragment(path: Path, timeout_seconds: float) -> tuple[int, int]:
+def _defragment(path: Path, timeout_seconds: float, masters: MasterKeys | None) -> tuple[int, int]:
     import asyncio
 
-    engine = _open(path, timeout_seconds)
+    engine = open_engine(path, timeout_seconds, masters=masters)
     before = engine.refresh_sizes()
 
     async def run() -> None:
@@ -99,19 +85,7 @@ def _defragment(path: Path, timeout_seconds: float) -> tuple[int, int]:
         engine.close()
 
 
-def _open(path: Path, timeout_seconds: float) -> Engine:
-    """The engine, as soon as nobody else holds the directory. Raises StorageError."""
-    from etcdpy.storage.engine import Engine
-    from etcdpy.storage.errors import LockedError
-
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            return Engine.open(path)
-        except LockedError:
-            if timeout_seconds and time.monotonic() >= deadline:
-                raise
-        time.sleep(LOCK_RETRY_SECONDS)
+etcdutl.add_command(encryption)
 
 
 def run(words: Sequence[str] | None = None) -> int:
