@@ -59,12 +59,7 @@ class CatchUp:
 
     def forget_window(self) -> None:
         """History was replaced."""
-        self._drop_window()
-
-    def _drop_window(self) -> None:
-        window, self._window = self._window, None
-        if window is not None:
-            window.close()
+        self._window = None
 
     # --- moving watchers ---
 
@@ -116,10 +111,9 @@ class CatchUp:
         start = self._pick()
         if start:
             window = self._window_from(start)
-            if window.read_slice():
-                self._serve_window(window, start, caught_up, out_of_time)
+            self._serve_window(window, start, caught_up, out_of_time)
         if not self._lagging:
-            self._drop_window()
+            self._window = None
         return caught_up, compacted
 
     def _unpark(self) -> None:
@@ -178,9 +172,8 @@ class CatchUp:
         if (
             window is None
             or not window.first <= start <= window.last
-            or (window.last < self._history.current_revision and not window.full and window.complete)
+            or (window.last < self._history.current_revision and not window.full)
         ):
-            self._drop_window()
             self._window = window = Window(self._history, start)
         return window
 

@@ -123,7 +123,7 @@ class Listener:
                 os.unlink(self.address)
 
     def _accept(self) -> None:
-        for _ in range(limits.ACCEPTS_PER_TURN if self._tls is None else limits.ACCEPTS_PER_TURN // 4):
+        for _ in range(limits.ACCEPTS_PER_TURN):
             try:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
