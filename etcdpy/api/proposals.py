@@ -51,6 +51,10 @@ class Waiting(Proposal):
         body = outcome[1]
         self.call.finish(header + body if body else header)
 
+    def answer_parts(self, revision: int, parts: list[bytes]) -> None:
+        """Answer the call without joining what may be many megabytes."""
+        self.call.finish_parts([self.header.embed(revision), *parts])
+
     def refuse(self, error: EtcdError) -> None:
         """Fail the call."""
         self.call.fail(error)

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from etcdpy import limits
 from etcdpy.apply.auth_requests import AuthRequests
 from etcdpy.apply.authorized import Authorizer
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode, stamp_of
 from etcdpy.apply.plain_put import PlainPut
 from etcdpy.apply.quota import OverQuota, Quota, hold
 from etcdpy.apply.restricted import restrict
-from etcdpy.errors import Compacted, EtcdError, NoSpace, NotCapable
+from etcdpy.errors import Compacted, EtcdError, NoSpace, NotCapable, Timeout
 from etcdpy.histogram import APPLY_SECONDS, Histogram
 from etcdpy.membership.versions import DowngradeInfo
 from etcdpy.mvcc import txn
+from etcdpy.mvcc.fetch import finish
+from etcdpy.mvcc.read import sorted_steps
 from etcdpy.proto import raft_pb2, rpc_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from etcdpy.apply.alarms import AlarmStore
-    from etcdpy.apply.proposal import Outcome, Proposal
+    from etcdpy.apply.proposal import Outcome, Proposal, Steps
     from etcdpy.apply.restricted import Handlers
     from etcdpy.auth.store import AuthStore
     from etcdpy.lease.lessor import Lessor
@@ -51,6 +54,19 @@ class Group(Protocol):
     def conf_change_applied(self, change: raft_pb2.ConfChange, error: EtcdError | None) -> None:
         """A change of members is over; with the error when it came to nothing."""
         ...
+
+
+class _Long:
+    """An entry that is applied in slices."""
+
+    __slots__ = ("entry", "kind", "proposal", "seconds", "steps")
+
+    def __init__(self, entry: Entry, kind: str, proposal: Proposal | None, steps: Steps) -> None:
+        self.entry = entry
+        self.kind = kind
+        self.proposal = proposal
+        self.steps = steps
+        self.seconds = 0.0
 
 
 class Applier:
@@ -120,6 +136,7 @@ class Applier:
         self._handlers = self._base
         self._takes_puts = True
         """No alarm stands against them, and the quota is far."""
+        self._long: _Long | None = None
         self._run: list[tuple[Proposal | None, PlainPut]] = []
         """Plain puts that follow each other and are not stored yet; empty between two calls."""
 
@@ -148,7 +165,10 @@ class Applier:
         are counted a batch at a time, each entry at the batch's mean: a clock for every put would cost as much as its
         place in the index. Plain puts that follow each other are stored together. Hot road: one loop, since a call more
         an entry costs 0.1 us.
+
+        It ends before an entry that takes slices: see `under_way`, `go_on`. Those behind it are for another call.
         """
+        assert self._long is None, "an entry is still being applied"
         began = self._stopwatch()
         applied, handlers, counts, registry = self.applied_index, self._handlers, self.counts, self.registry
         foreign, guard = self.foreign_counts, self._guard
@@ -166,8 +186,6 @@ class Applier:
             if proposal is None:
                 if entry.type or not entry.data:
                     # A new leader's first entry has no data: it only shows that the leader can commit.
-                    if run:
-                        self._apply_run()
                     self._apply_other(entry)
                     continue
                 kind, request = decode(entry.data)
@@ -186,6 +204,11 @@ class Applier:
             except EtcdError as error:
                 self._fail(kind, proposal, error)
                 continue
+            if outcome.__class__ is not tuple:
+                self._long = _Long(entry, kind, proposal, outcome)  # type: ignore[arg-type]
+                entries = entries[: entries.index(entry)]
+                applied -= 1
+                break
             key = kind, True
             counts[key] = counts.get(key, 0) + 1
             if proposal is not None:
@@ -200,6 +223,47 @@ class Applier:
         elapsed = self._stopwatch() - began
         self._note_durations(elapsed / max(len(entries), 1))
         return elapsed
+
+    # --- what takes slices ---
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an entry is being applied in slices: the one after `applied_index`."""
+        return self._long is not None
+
+    def go_on(self) -> float:
+        """Apply slices of the entry under way for MAX_APPLY_SECONDS. Returns the seconds that it took so far."""
+        long = self._long
+        assert long is not None
+        began = self._stopwatch()
+        self.counts.clear()
+        self.foreign_counts.clear()
+        try:
+            while self._stopwatch() - began < limits.MAX_APPLY_SECONDS:
+                next(long.steps)
+        except StopIteration as stop:
+            self._end_long(long)
+            self._count(long.kind, long.proposal, success=True)
+            if long.proposal is not None:
+                long.proposal.answer_parts(self._store.current_revision, stop.value)
+        except EtcdError as error:
+            self._end_long(long)
+            self._fail(long.kind, long.proposal, error)
+        long.seconds += self._stopwatch() - began
+        self._note_durations(long.seconds)
+        return long.seconds
+
+    def _end_long(self, long: _Long) -> None:
+        self._long = None
+        self.applied_index, self.applied_term = long.entry.index, long.entry.term
+
+    def abandon(self) -> None:
+        """Give up the entry under way: the state is about to be replaced by one that holds it already."""
+        long, self._long = self._long, None
+        if long is not None:
+            long.steps.close()
+            if long.proposal is not None:
+                long.proposal.refuse(Timeout())
 
     def _apply_run(self) -> None:
         """Store the plain puts that have gathered, and answer whoever proposed them here."""
@@ -239,6 +303,8 @@ class Applier:
             histogram.observe_many(mean, count)
 
     def _apply_other(self, entry: Entry) -> None:
+        if self._run:
+            self._apply_run()
         if entry.type:
             self._change_members(entry)
 
@@ -263,11 +329,15 @@ class Applier:
         body = txn.apply_put(self._store, request)
         return self._store.current_revision, body
 
-    def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Outcome:
+    def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Outcome | Steps:
+        if request.range_end and txn.takes_slices(self._store, request):
+            return txn.delete_range_in_slices(self._store, request)
         body = txn.apply_delete_range(self._store, request)
         return self._store.current_revision, body
 
-    def _txn(self, request: rpc_pb2.TxnRequest) -> Outcome:
+    def _txn(self, request: rpc_pb2.TxnRequest) -> Outcome | Steps:
+        if txn.takes_slices(self._store, request):
+            return txn.txn_in_slices(self._store, request)
         body = txn.apply_txn(self._store, request)
         return self._store.current_revision, body
 
@@ -287,12 +357,20 @@ class Applier:
         response = rpc_pb2.LeaseGrantResponse(ID=request.ID, TTL=ttl)
         return self._store.current_revision, response.SerializeToString()
 
-    def _lease_revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Outcome:
-        keys = self._lessor.revoke(request.ID)
-        transaction = self._store.begin()
-        for key in keys:
-            transaction.delete_range(key)
+    def _lease_revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Outcome | Steps:
+        if self._lessor.key_count(request.ID) > self._store.slice_keys:
+            return self._revoke_steps(request.ID)
+        finish(self._store.begin().delete_keys_steps(self._lessor.revoke(request.ID)))
         return self._store.current_revision, b""
+
+    def _revoke_steps(self, lease: int) -> Steps:
+        """The keys first, which leave the lease one after the other; then the lease itself."""
+        keys = yield from sorted_steps(self._lessor.unsorted_keys_of(lease), bytes)
+        transaction = self._store.begin_in_slices()
+        yield from transaction.delete_keys_steps(keys)
+        self._lessor.revoke(lease)
+        self._store.publish(transaction)
+        return []
 
     def _lease_checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> Outcome:
         now = self._now()

@@ -11,7 +11,7 @@ from etcdpy.auth.identity import NOBODY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etcdpy.apply.proposal import Outcome
+    from etcdpy.apply.proposal import Outcome, Steps
     from etcdpy.apply.restricted import Handlers
     from etcdpy.auth.rules import LeaseKeys
     from etcdpy.auth.store import AuthStore
@@ -91,6 +91,6 @@ class Authorizer:
             rules.check_admin(self._auth, self.signer)
 
 
-def _checked(check: Callable[[Any], None], handler: Callable[[Any], Outcome], request: Any) -> Outcome:
+def _checked(check: Callable[[Any], None], handler: Callable[[Any], Outcome | Steps], request: Any) -> Outcome | Steps:
     check(request)
     return handler(request)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from etcdpy.auth.identity import NOBODY, Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from etcdpy.errors import EtcdError
 
 Outcome: TypeAlias = tuple[int, bytes]
@@ -15,6 +17,10 @@ Outcome: TypeAlias = tuple[int, bytes]
 The header is field 1 of every response, so whoever answers a client puts it in front. A plain tuple: one is made for
 every write.
 """
+
+Steps: TypeAlias = "Generator[None, None, list[bytes]]"
+"""A request that is too much for one turn of the loop: each `next` does a slice of it, and what it returns at the end
+is the response without its header, in pieces. Until then nobody sees anything of it."""
 
 
 class Proposal:
@@ -35,6 +41,10 @@ class Proposal:
     def answer(self, outcome: Outcome) -> None:
         """The request was applied. Called once, unless `refuse` is."""
         raise NotImplementedError
+
+    def answer_parts(self, revision: int, parts: list[bytes]) -> None:
+        """The same with a response that comes in pieces, as a long one does."""
+        self.answer((revision, b"".join(parts)))
 
     def refuse(self, error: EtcdError) -> None:
         """The request came to nothing: refused at apply, or given up before it was committed.

@@ -14,7 +14,7 @@ from etcdpy.errors import NoSpace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from etcdpy.apply.proposal import Outcome
+    from etcdpy.apply.proposal import Outcome, Steps
     from etcdpy.apply.restricted import Handlers
     from etcdpy.proto import rpc_pb2
 
@@ -80,12 +80,20 @@ def hold(base: Handlers, quota: Quota) -> Handlers:
     return {**base, **{kind: _held(kind, base[kind], quota) for kind in _GROWING}}
 
 
-def _held(kind: str, apply: Callable[[Any], Outcome], quota: Quota) -> Callable[[Any], Outcome]:
-    def held(request: Any) -> Outcome:
+def _held(kind: str, apply: Callable[[Any], Outcome | Steps], quota: Quota) -> Callable[[Any], Outcome | Steps]:
+    def held(request: Any) -> Outcome | Steps:
         available = quota.available(kind, request)
         outcome = apply(request)
-        if not available:
-            raise OverQuota
-        return outcome
+        if available:
+            return outcome
+        if not isinstance(outcome, tuple):
+            return _beyond_quota(outcome)
+        raise OverQuota
 
     return held
+
+
+def _beyond_quota(steps: Steps) -> Steps:
+    """What takes slices, and is answered with the error after the last."""
+    yield from steps
+    raise OverQuota

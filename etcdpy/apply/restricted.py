@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etcdpy.apply.alarms import AlarmStore
-    from etcdpy.apply.proposal import Outcome
+    from etcdpy.apply.proposal import Outcome, Steps
 
-    Handlers: TypeAlias = dict[str, Callable[[Any], Outcome]]
+    Handlers: TypeAlias = dict[str, Callable[[Any], Outcome | Steps]]
 
 _KEYS_AND_LEASES = ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke")
 
@@ -42,8 +42,8 @@ def _corrupt(_request: Any) -> Outcome:
     raise Corrupt
 
 
-def _without_puts(apply_txn: Callable[[Any], Outcome]) -> Callable[[Any], Outcome]:
-    def capped(request: rpc_pb2.TxnRequest) -> Outcome:
+def _without_puts(apply_txn: Callable[[Any], Outcome | Steps]) -> Callable[[Any], Outcome | Steps]:
+    def capped(request: rpc_pb2.TxnRequest) -> Outcome | Steps:
         if cost_of("txn", request):
             raise NoSpace
         return apply_txn(request)

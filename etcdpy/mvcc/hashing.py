@@ -18,7 +18,7 @@ from etcdpy.limits import COMPACTION_HASHES_MAX, READ_SLICE_BYTES_MAX, READ_SLIC
 from etcdpy.mvcc import read
 from etcdpy.mvcc.fetch import close_scan
 from etcdpy.mvcc.record import key_of
-from etcdpy.mvcc.revision import SUB_BITS, disk_key, from_disk_key, is_tombstone_key, pack
+from etcdpy.mvcc.revision import BUCKET_END, SUB_BITS, disk_key, from_disk_key, is_tombstone_key, pack
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -142,15 +142,19 @@ def _something_exists(store: Store, main: int) -> Generator[None, None, bool]:
     return bool(found.records)
 
 
-def backend_steps(backend: Backend) -> Generator[None, None, int]:
-    """A CRC-32C over all applied state but the meta bucket, which holds what differs between members; in slices."""
+def backend_steps(backend: Backend, unpublished: int) -> Generator[None, None, int]:
+    """A CRC-32C over all applied state but the meta bucket, which holds what differs between members; in slices.
+
+    `unpublished`: the main revision that is being written in slices, of which nothing counts yet; 0 for none.
+    """
+    hidden = disk_key(pack(unpublished)) if unpublished else BUCKET_END
     crc: int = 0
     parts: list[bytes] = []
     size = 0
     scan = backend.scan(b"", b"\xff")
     try:
         for key, value in scan:
-            if key.startswith(META_BUCKET):
+            if key.startswith(META_BUCKET) or hidden <= key < BUCKET_END:
                 continue
             parts += (key, value)
             size += len(value)

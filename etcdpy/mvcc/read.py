@@ -109,7 +109,7 @@ def range_at_steps(
     store.ranges += 1
     if not end:
         return _single(store, key, main, header, options)
-    walk = _Walk(store, key, None if end == b"\0" else end, main, options)
+    walk = Walk(store, key, None if end == b"\0" else end, main, options)
     with store.pin(main):
         if options.count_only:
             yield from walk.count_steps()
@@ -123,7 +123,7 @@ def range_at_steps(
 
 
 def _single(store: Store, key: bytes, main: int, header: int, options: RangeOptions) -> RangeResult:
-    state = store.index.current(key) if main == store.current_revision else store.index.at(key, main)
+    state = store.index.current(key) if main == store.head_revision else store.index.at(key, main)
     if state is None:
         return RangeResult([], 0, False, header)
     row = (key, *state)
@@ -152,7 +152,7 @@ def _bare_record(row: Row) -> bytes:
     return put_record(key, create, packed >> SUB_BITS, version, b"", 0)
 
 
-class _Walk:
+class Walk:
     """The part of a range that needs the index only."""
 
     __slots__ = ("count", "end", "index", "key", "main", "natural_order", "options", "store")
@@ -185,7 +185,7 @@ class _Walk:
     def _count_at_once(self) -> None:
         if self.end is not None and self.end <= self.key:
             self.count = 0
-        elif self.main == self.store.current_revision:
+        elif self.main == self.store.head_revision:
             low, high = self.index.span(self.key, self.end)
             self.count = high - low
         else:
@@ -201,7 +201,7 @@ class _Walk:
         limit = max(self.options.limit, 0)
         mods: list[int] = []
         cursor: bytes | None = self.key
-        if self.main == self.store.current_revision:
+        if self.main == self.store.head_revision:
             low, high = self.index.span(self.key, self.end)
             stop = min(high, low + limit) if limit else high
             cursor = None
@@ -211,7 +211,7 @@ class _Walk:
                 low += len(keys)
                 if low < stop:
                     yield
-                    if self.main != self.store.current_revision:
+                    if self.main != self.store.head_revision:
                         cursor = keys[-1] + b"\0"
                         break
         wanted = limit or self._unlimited
@@ -249,7 +249,7 @@ class _Walk:
         visited = 0
         while cursor is not None:
             length = _slice_length(stop - len(rows)) if stop else RANGE_SLICE_KEYS_MAX
-            found, cursor = self._slice(cursor, length)
+            found, cursor = self.slice(cursor, length)
             walked += len(found)
             visited += length
             rows += [row for row in found if _passes(row, options)] if filters else found
@@ -265,7 +265,7 @@ class _Walk:
             return (yield from self._by_value_steps(rows, limit))
         if not self.natural_order:
             reverse = options.sort_order == ORDER_DESCEND
-            rows = yield from _sorted_steps(rows, _SORT_FIELDS[options.sort_target], reverse, limit)
+            rows = yield from sorted_steps(rows, _SORT_FIELDS[options.sort_target], reverse, limit)
         more = 0 < limit < len(rows)
         if more:
             del rows[limit:]
@@ -282,7 +282,7 @@ class _Walk:
     def _last_page(self, limit: int) -> bytes:
         """Where to start. The last keys in descending order (clients' `WithLastKey`) need no walk from `key`."""
         descending_keys = self.options.sort_target == BY_KEY and self.options.sort_order == ORDER_DESCEND
-        if limit and descending_keys and self.main == self.store.current_revision:
+        if limit and descending_keys and self.main == self.store.head_revision:
             low, high = self.index.span(self.key, self.end)
             if high - low > limit + 1:
                 return self.index.live[high - limit - 1]
@@ -292,7 +292,7 @@ class _Walk:
         mods = [row[1] for row in rows]
         records = yield from record_steps(self.store.backend, self.store.cache, mods, self.store.record_count)
         reverse = self.options.sort_order == ORDER_DESCEND
-        records = yield from _sorted_steps(records, value_of, reverse, limit)
+        records = yield from sorted_steps(records, value_of, reverse, limit)
         more = 0 < limit < len(records)
         if more:
             del records[limit:]
@@ -300,9 +300,9 @@ class _Walk:
             records = [without_value(record) for record in records]
         return records, more
 
-    def _slice(self, cursor: bytes, length: int) -> tuple[list[Row], bytes | None]:
+    def slice(self, cursor: bytes, length: int) -> tuple[list[Row], bytes | None]:
         """Rows from `cursor` on, of at most so many keys, and where to go on (None: the range is done)."""
-        if self.main != self.store.current_revision:
+        if self.main != self.store.head_revision:
             return self._past_slice(cursor, length)
         low, high = self.index.span(cursor, self.end)
         stop = min(low + length, high)
@@ -333,10 +333,10 @@ def _slice_length(rows_missing: int) -> int:
     return min(rows_missing + 32, RANGE_SLICE_KEYS_MAX)
 
 
-def _sorted_steps(
-    items: list[_Item], field: Callable[[_Item], Any], reverse: bool, limit: int
+def sorted_steps(
+    items: list[_Item], field: Callable[[_Item], Any], reverse: bool = False, limit: int = 0
 ) -> Generator[None, None, list[_Item]]:
-    """Sort; equal items stay in the order of keys. Only the first limit + 1 are needed where there is a limit."""
+    """Sort; equal items stay in their order. Where there is a limit, only the first limit + 1 are needed."""
     if len(items) <= SORT_RUN_ROWS_MAX:
         items.sort(key=field, reverse=reverse)
         return items
@@ -361,11 +361,17 @@ def range_body(result: RangeResult) -> bytes:
 
 
 def range_part_steps(result: RangeResult) -> Generator[None, None, list[bytes]]:
-    """The same in pieces of some tens of kilobytes, in slices; large records are pieces themselves.
+    """The same in pieces; see `record_part_steps`."""
+    parts = yield from record_part_steps(b"\x12", result.records)
+    parts.append(_range_tail(result))
+    return parts
+
+
+def record_part_steps(tag: bytes, records: list[bytes]) -> Generator[None, None, list[bytes]]:
+    """Records as a repeated field, in pieces of some tens of kilobytes, in slices; large records are pieces themselves.
 
     Nothing is ever in one piece: joining 10 MB takes 5 ms, most of it for fresh memory.
     """
-    records = result.records
     parts: list[bytes] = []
     size = 0
     for start in range(0, len(records), _PART_RECORDS):
@@ -376,11 +382,10 @@ def range_part_steps(result: RangeResult) -> Generator[None, None, list[bytes]]:
         length = sum(map(len, block))
         if length > _PART_BYTES:
             for record in block:
-                parts += (b"\x12" + varint(len(record)), record)
+                parts += (tag + varint(len(record)), record)
             continue
         size += length
-        parts.append(repeated_field(b"\x12", block))
-    parts.append(_range_tail(result))
+        parts.append(repeated_field(tag, block))
     return parts
 
 

@@ -1,6 +1,7 @@
 """The store: what the revisions are, over a backend that keeps bytes.
 
     put / begin          change the index, the backend's open batch and the sizes together, at the next main revision
+    begin_in_slices      the same for what is too much for one turn: nobody sees that revision before `publish`
     range, range_steps   read at any revision from the compaction on (read.py)
     compact              sets the revision below which nothing can be read; compaction_steps does the work
     hash_kv_steps        the digest that members compare (hashing.py)
@@ -17,13 +18,19 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from etcdpy.backend import META_BUCKET, REVISION_BUCKET
 from etcdpy.errors import Compacted, FutureRevision
-from etcdpy.limits import COMPACTION_BATCH_DEFAULT, RESTORE_ASIDE_SLICE_RECORDS, RESTORE_SLICE_RECORDS
+from etcdpy.limits import (
+    COMPACTION_BATCH_DEFAULT,
+    RESTORE_ASIDE_SLICE_RECORDS,
+    RESTORE_SLICE_RECORDS,
+    WRITE_SLICE_KEYS,
+)
 from etcdpy.mvcc import compaction, fetch, hashing, read
 from etcdpy.mvcc.compaction import FINISHED_COMPACTION, SCHEDULED_COMPACTION
 from etcdpy.mvcc.index import KeyIndex
 from etcdpy.mvcc.record import first_record, lease_after, put_record, put_records, read_varint, tombstone_record
 from etcdpy.mvcc.record_cache import RecordCache
 from etcdpy.mvcc.revision import BUCKET_END, SUB_BITS, TOMBSTONE_MARK, disk_key, disk_keys, tombstone_key
+from etcdpy.mvcc.write import WriteTransaction
 from etcdpy.wire import varint
 
 if TYPE_CHECKING:
@@ -146,8 +153,11 @@ class Store:
         "puts",
         "ranges",
         "record_count",
+        "slice_keys",
         "times_replaced",
         "txns",
+        "unnoted",
+        "unpublished",
     )
 
     def __init__(self, backend: Backend, leases: LeaseBook | None = None) -> None:
@@ -159,12 +169,20 @@ class Store:
         """What was done since the start, for the metrics; those inside transactions count too."""
         self.times_replaced = 0
         """Walks that find it changed between two of their slices must be given up; see take_over."""
+        self.slice_keys = WRITE_SLICE_KEYS
+        """A write that concerns more keys than this is done in slices of so many."""
+        self.unnoted: tuple[int, bytes, bytes] | None = None
+        """Whoever listens to `changes` finds here a revision that was published and is not among them, with the first
+        and the last of its keys, and sets it to None. It is too much to be handed over in one piece."""
         self._reset()
 
     def _reset(self) -> None:
         self.index = KeyIndex()
         self.current_revision = 1
         """The main revision of the last write; an empty store is at 1, as in etcd."""
+        self.unpublished = 0
+        """The main revision that is being written in slices; 0 when none is. Index and backend hold a part of it, and
+        whoever reads must see the state at `current_revision`."""
         self.compact_revision = -1
         """Reads below it are refused. -1: never compacted, as etcd's HashKV shows it."""
         self.compactions = compaction.Compactions()
@@ -233,7 +251,7 @@ class Store:
         self._record_bytes += len(record)
         self.puts += 1
         self.put_bytes += len(key) + len(value)
-        if self.changes is not None:
+        if self.changes is not None and not self.unpublished:
             self.changes.append((packed, key, False, record))
         if lease or self._lease_of:
             self._move_lease(key, lease)
@@ -260,7 +278,25 @@ class Store:
 
     def begin(self) -> WriteTransaction:
         """Several writes under one main revision. Finish one before the next begins."""
-        return WriteTransaction(self)
+        return WriteTransaction(self, hidden=False)
+
+    def begin_in_slices(self) -> WriteTransaction:
+        """The same, between whose writes others read: they see nothing of it before `publish`. No other write may
+        happen meanwhile, and the backend must not make a part of it durable."""
+        assert not self.unpublished, "one at a time"
+        return WriteTransaction(self, hidden=True)
+
+    def publish(self, transaction: WriteTransaction) -> None:
+        """A transaction in slices is complete; from now on everybody sees it. One that wrote nothing leaves nothing."""
+        if self.unpublished:
+            if self.changes is not None:
+                self.unnoted = (self.unpublished, transaction.first_key, transaction.last_key)
+            self.current_revision, self.unpublished = self.unpublished, 0
+
+    @property
+    def head_revision(self) -> int:
+        """The main revision that the index shows: what a transaction in slices sees of itself."""
+        return self.unpublished or self.current_revision
 
     def tombstone_at(self, packed: int, key: bytes) -> None:
         """Store the deletion of a key whose index entry is ended already."""
@@ -268,7 +304,7 @@ class Store:
         self.backend.put(tombstone_key(packed), record)
         self.record_count += 1
         self._record_bytes += len(record)
-        if self.changes is not None:
+        if self.changes is not None and not self.unpublished:
             self.changes.append((packed, key, True, record))
         if self._lease_of:
             self._move_lease(key, 0)
@@ -282,7 +318,7 @@ class Store:
             put(disk + TOMBSTONE_MARK, record)
         self.record_count += len(keys)
         self._record_bytes += sum(map(len, records))
-        if self.changes is not None:
+        if self.changes is not None and not self.unpublished:
             self.changes += zip(revisions, keys, repeat(True), records, strict=False)
         if self._lease_of:
             for key in keys:
@@ -310,6 +346,8 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The record of a key now; None if it does not exist."""
+        if self.unpublished:
+            return self.record_at(key, self.current_revision)
         mod = self.index.mod(key)
         return self.record(mod) if mod else None
 
@@ -385,7 +423,7 @@ class Store:
 
     def hash_steps(self) -> Generator[None, None, int]:
         """A CRC-32C over all applied state, in slices; see hashing.backend_steps."""
-        return hashing.backend_steps(self.backend)
+        return hashing.backend_steps(self.backend, self.unpublished)
 
     # --- sizes ---
 
@@ -394,6 +432,11 @@ class Store:
         """What records and leases take, with a fifth for the slack of bbolt's pages: Status.dbSizeInUse."""
         records = self._record_bytes * 6 // 5 + self.record_count * _RECORD_OVERHEAD_BYTES
         return _EMPTY_STORE_BYTES + records + len(self.leases) * _LEASE_BYTES
+
+    @property
+    def mean_record_bytes(self) -> int:
+        """How long a record is on average."""
+        return self._record_bytes // (self.record_count or 1)
 
     @property
     def size_total(self) -> int:
@@ -460,6 +503,8 @@ class Store:
         assert not self.changes
         assert other.current_revision >= self.current_revision, "a later state of the same history"
         index = self.index
+        self.unpublished = 0
+        self.unnoted = None
         for name in _CONTENT:
             setattr(self, name, getattr(other, name))
         self.times_replaced += 1
@@ -516,53 +561,3 @@ class Store:
         self.record_count = count
         self._record_bytes = size
         return packed
-
-
-class WriteTransaction:
-    """Writes under one main revision, in order, each at the next sub revision. Reads in between see them."""
-
-    __slots__ = ("_next", "_store")
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._next = 0
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was written, and so a revision made."""
-        return self._next > 0
-
-    def _take(self, count: int) -> int:
-        """Packed revisions for that many writes; the first of them opens the main revision."""
-        packed = self._next
-        if not packed:
-            main = self._store.current_revision + 1
-            self._store.current_revision = main
-            packed = main << SUB_BITS
-        self._next = packed + count
-        return packed
-
-    def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
-        """Set a key. Returns the packed revision that it replaces, 0 for a new key."""
-        return self._store.put_at(self._take(1), key, value, lease)
-
-    def delete_range(self, key: bytes, end: bytes = b"") -> list[int]:
-        """Delete a key or a range. Returns the packed revisions that it ends, in the order of keys."""
-        store = self._store
-        store.deletes += 1
-        index = store.index
-        if not end:
-            if not index.mod(key):
-                return []
-            packed = self._take(1)
-            previous = [index.delete(key, packed)]
-            store.tombstone_at(packed, key)
-            return previous
-        low, high = index.span(key, None if end == b"\0" else end)
-        if low == high:
-            return []
-        keys = list(index.live[low:high])
-        packed = self._take(len(keys))
-        previous = index.delete_many(keys, packed)
-        store.tombstones_at(packed, keys)
-        return previous

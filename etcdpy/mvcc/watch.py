@@ -2,6 +2,7 @@
 
     notify(changes)       right after each applied batch, before anything else runs on the loop: synced watchers get
                           their events from the bytes just stored
+    leave_to_history()    instead, where a revision has so many changes that they must be served in slices
     sync_slice()          while `has_work`: watchers that are behind get a piece of history each
     progress_tick(now)    from time to time: watchers without events learn how far they are
 
@@ -255,6 +256,18 @@ class WatchHub:
                     group.pending.append(event)
         return touched
 
+    def leave_to_history(self, main: int, first_key: bytes, last_key: bytes) -> None:
+        """A revision was published whose changes, between these keys, are too many for `notify`: the synced watchers
+        there get them as those who are behind do. Follows the revision before anything else of the hub is called."""
+        for group in self.groups:
+            if not group.synced or group.key > last_key or not _reaches(group, first_key):
+                continue
+            members = [watcher for members in group.classes.values() for watcher in members]
+            members += [watcher for watcher in group.waiting if watcher.start_revision <= main]
+            for watcher in members:
+                self._unsync(watcher)
+                self._behind.lag(watcher, main)
+
     # --- watchers that are behind ---
 
     def sync_slice(self, out_of_time: Callable[[], bool] | None = None) -> bool:
@@ -327,3 +340,10 @@ class WatchHub:
         if watcher.state is not State.SYNCED and watcher.state is not State.WAITING:
             return False
         return watcher.start_revision <= current and not self.is_full(watcher.outbox)
+
+
+def _reaches(group: Group, key: bytes) -> bool:
+    """Whether a group's range, which begins below the last of some keys, ends after the first of them."""
+    if group.end is None:
+        return group.key >= key
+    return not group.end or group.end > key

@@ -59,7 +59,12 @@ class CatchUp:
 
     def forget_window(self) -> None:
         """History was replaced."""
-        self._window = None
+        self._drop_window()
+
+    def _drop_window(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            window.close()
 
     # --- moving watchers ---
 
@@ -111,9 +116,10 @@ class CatchUp:
         start = self._pick()
         if start:
             window = self._window_from(start)
-            self._serve_window(window, start, caught_up, out_of_time)
+            if window.read_slice():
+                self._serve_window(window, start, caught_up, out_of_time)
         if not self._lagging:
-            self._window = None
+            self._drop_window()
         return caught_up, compacted
 
     def _unpark(self) -> None:
@@ -172,8 +178,9 @@ class CatchUp:
         if (
             window is None
             or not window.first <= start <= window.last
-            or (window.last < self._history.current_revision and not window.full)
+            or (window.last < self._history.current_revision and not window.full and window.complete)
         ):
+            self._drop_window()
             self._window = window = Window(self._history, start)
         return window
 

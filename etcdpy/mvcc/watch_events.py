@@ -7,6 +7,9 @@ chunk of events shared by all watchers of a group. Protocol buffers in Python wo
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from etcdpy.limits import WATCH_RESPONSE_BYTES_MAX, WATCH_RESPONSE_REVISIONS_MAX
@@ -28,6 +31,7 @@ INVALID_WATCH_ID: Final = -1
 """The id of answers that belong to no watcher: refused creates and answers to progress requests."""
 
 _HEAD_MEMO_RECORD_BYTES: Final = 4096
+_packed = attrgetter("packed")
 
 
 def id_field(watch_id: int) -> bytes:
@@ -161,19 +165,25 @@ def build_parts(events: Sequence[Event], previous_record: PreviousRecord | None)
     if len(chunks) == 1:
         return [Part(events[0].packed >> 32, chunks, chunks[0])]
     parts: list[Part] = []
-    begin = revision_begin = revisions = size = size_before = 0
-    main = -1
-    for position, event in enumerate(events):
-        if event.packed >> 32 != main:
-            main = event.packed >> 32
-            revision_begin, size_before = position, size
-            revisions += 1
-        size += len(chunks[position])
-        if revision_begin > begin and (size > WATCH_RESPONSE_BYTES_MAX or revisions > WATCH_RESPONSE_REVISIONS_MAX):
-            parts.append(_part(events, chunks, begin, revision_begin))
-            begin, revisions, size = revision_begin, 1, size - size_before
+    begin = position = revisions = size = 0
+    while position < len(events):
+        end = _revision_end(events, position)
+        grown = size + (len(chunks[position]) if end == position + 1 else sum(map(len, chunks[position:end])))
+        revisions += 1
+        if position > begin and (grown > WATCH_RESPONSE_BYTES_MAX or revisions > WATCH_RESPONSE_REVISIONS_MAX):
+            parts.append(_part(events, chunks, begin, position))
+            begin, revisions, grown = position, 1, grown - size
+        position, size = end, grown
     parts.append(_part(events, chunks, begin, len(events)))
     return parts
+
+
+def _revision_end(events: Sequence[Event], position: int) -> int:
+    """Where the next main revision begins. Most have one event; a deletion of a range may have 100,000."""
+    bound = ((events[position].packed >> 32) + 1) << 32
+    if position + 1 == len(events) or events[position + 1].packed >= bound:
+        return position + 1
+    return bisect_left(events, bound, position, key=_packed)
 
 
 def _part(events: Sequence[Event], chunks: list[bytes], begin: int, end: int) -> Part:
@@ -189,15 +199,15 @@ def fragments(head: bytes, part: Part, size_limit: int) -> list[bytes]:
     """
     if len(head) + len(part.body) < size_limit or len(part.chunks) < 2:
         return [head + part.body]
-    out: list[bytes] = []
-    piece: list[bytes] = []
     base = len(head) + len(FRAGMENT)
-    size = base
-    for chunk in part.chunks:
-        if piece and size + len(chunk) >= size_limit:
-            out.append(b"".join((head, FRAGMENT, *piece)))
-            piece, size = [], base
-        piece.append(chunk)
-        size += len(chunk)
-    out.append(b"".join((head, *piece)))
-    return out
+    ends = list(accumulate(map(len, part.chunks), initial=0))
+    out: list[bytes] = []
+    first = 0
+    while True:
+        # The first chunk with which the piece would reach the limit; but a piece has one at least.
+        after = max(bisect_left(ends, size_limit - base + ends[first], first + 1) - 1, first + 1)
+        if after == len(part.chunks):
+            out.append(b"".join((head, *part.chunks[first:])))
+            return out
+        out.append(b"".join((head, FRAGMENT, *part.chunks[first:after])))
+        first = after

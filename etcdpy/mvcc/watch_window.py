@@ -14,13 +14,14 @@ from etcdpy.limits import (
     WATCH_HISTORY_EVENTS_TARGET,
     WATCH_RESPONSE_BYTES_MAX,
     WATCH_RESPONSE_REVISIONS_MAX,
+    WATCH_SLICE_PREVIOUS_READS_MAX,
     WATCH_WINDOW_KEPT_BYTES_MAX,
 )
 from etcdpy.mvcc.watch_events import Event, Part, build_parts
 from etcdpy.mvcc.watch_groups import NO_DELETE, NO_PUT, PREVIOUS, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from etcdpy.mvcc.watch_events import Change
 
@@ -60,9 +61,25 @@ def selected(options: int, events: list[Event]) -> list[Event]:
 
 
 class Window:
-    """The changes of the revisions `first` to `last`, both included and both whole."""
+    """The changes of the revisions `first` to `last`, both included and both whole; to be read with `read_slice` first.
 
-    __slots__ = ("_by_group", "_by_key", "_events", "_history", "_keys", "_parts", "_room", "first", "full", "last")
+    One revision that is larger than any bound is read, and responses are made of it, in several slices.
+    """
+
+    __slots__ = (
+        "_building",
+        "_by_group",
+        "_by_key",
+        "_events",
+        "_history",
+        "_keys",
+        "_parts",
+        "_reading",
+        "_room",
+        "first",
+        "full",
+        "last",
+    )
 
     def __init__(self, history: History, first: int) -> None:
         self._history = history
@@ -77,15 +94,35 @@ class Window:
         self._parts: dict[tuple[Group, int, int], list[Part]] = {}
         self._room = WATCH_WINDOW_KEPT_BYTES_MAX
         """What may still be kept of bodies and lists; thousands of overlapping ranges would keep as many copies."""
-        self._read()
+        self._reading: Generator[None, None, None] | None = self._read_steps()
+        self._building: tuple[tuple[Group, int, int], Generator[None, None, list[Part]]] | None = None
+        """Responses that are made in slices, and whose."""
 
-    def _read(self) -> None:
+    def read_slice(self) -> bool:
+        """Read on for 2 to 3 ms, which mostly is all. Returns whether the window is complete and can be served from."""
+        if self._reading is not None:
+            for _ in self._reading:
+                return False
+            self._reading = None
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has been read."""
+        return self._reading is None
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.close()
+
+    def _read_steps(self) -> Generator[None, None, None]:
         events = self._events
         size = revision_begin = 0
         main = -1
         changes = self._history.changes_between(self.first, self.last)
         try:
-            for packed, key, deleted, record in changes:
+            for count, (packed, key, deleted, record) in enumerate(changes, start=1):
                 if packed >> 32 != main:
                     main = packed >> 32
                     revision_begin = len(events)
@@ -96,12 +133,17 @@ class Window:
                     self.full = True
                     break
                 events.append(Event(packed, key, deleted, record))
+                if count % WATCH_HISTORY_EVENTS_TARGET == 0:
+                    yield
         finally:
             close = getattr(changes, "close", None)
             if close is not None:
                 close()
-        for event in events:
-            self._by_key.setdefault(event.key, []).append(event)
+        for start in range(0, len(events), WATCH_HISTORY_EVENTS_TARGET):
+            if start:
+                yield
+            for event in events[start : start + WATCH_HISTORY_EVENTS_TARGET]:
+                self._by_key.setdefault(event.key, []).append(event)
 
     def parts(self, group: Group, options: int, next_revision: int, reads: ReadAllowance) -> list[Part] | None:
         """The responses for a watcher of `group` that has all below `next_revision`.
@@ -113,6 +155,8 @@ class Window:
         known = self._parts.get((group, mask, next_revision))
         if known is not None:
             return known
+        if len(self._events) > 2 * WATCH_HISTORY_EVENTS_TARGET and self._is_wide(group):
+            return self._build(group, mask, next_revision)
         events = self._events_of(group)
         if next_revision > self.first:
             events = events[bisect_left(events, next_revision << 32, key=_packed) :]
@@ -127,11 +171,53 @@ class Window:
                         return None
                     reads.left -= 1
                     event.with_previous(previous_record)
-        parts = build_parts(events, previous_record)
+        return self._keep(group, mask, next_revision, build_parts(events, previous_record))
+
+    def _keep(self, group: Group, mask: int, next_revision: int, parts: list[Part]) -> list[Part]:
         if group.members > 1 and self._room > 0:
             self._room -= sum(len(part.body) for part in parts)
             self._parts[group, mask, next_revision] = parts
         return parts
+
+    def _is_wide(self, group: Group) -> bool:
+        """Whether what concerns a group is too much for one slice."""
+        if group.end is None:
+            return False
+        begin, finish = self._span(group.key, group.end)
+        return finish - begin > WATCH_HISTORY_EVENTS_TARGET
+
+    def _build(self, group: Group, mask: int, next_revision: int) -> list[Part] | None:
+        """What `parts` answers, a slice at a time."""
+        wanted = (group, mask, next_revision)
+        if self._building is None or self._building[0] != wanted:
+            self._building = wanted, self._part_steps(*wanted)
+        try:
+            next(self._building[1])
+        except StopIteration as stop:
+            self._building = None
+            return self._keep(*wanted, stop.value)
+        return None
+
+    def _part_steps(self, group: Group, mask: int, next_revision: int) -> Generator[None, None, list[Part]]:
+        key, end, first = group.key, group.end, next_revision << 32
+        previous_record = self._history.record_at if mask & PREVIOUS else None
+        slice_events = WATCH_HISTORY_EVENTS_TARGET if previous_record is None else WATCH_SLICE_PREVIOUS_READS_MAX
+        found: list[Event] = []
+        for start in range(0, len(self._events), slice_events):
+            events = [
+                event
+                for event in self._events[start : start + slice_events]
+                if event.packed >= first and event.key >= key and (not end or event.key < end)
+            ]
+            events = selected(mask, events)
+            for event in events:  # which is kept with the event
+                if previous_record is None:
+                    event.plain()
+                else:
+                    event.with_previous(previous_record)
+            found += events
+            yield
+        return build_parts(found, previous_record) if found else []
 
     def _events_of(self, group: Group) -> list[Event]:
         if group.end is None:
@@ -145,10 +231,8 @@ class Window:
         return events
 
     def _collect(self, key: bytes, end: bytes) -> list[Event]:
-        if self._keys is None:
-            self._keys = sorted(self._by_key)
-        begin = bisect_left(self._keys, key)
-        finish = bisect_left(self._keys, end) if end else len(self._keys)
+        begin, finish = self._span(key, end)
+        assert self._keys is not None
         if finish - begin == len(self._keys):
             return self._events
         if finish - begin == 1:
@@ -156,6 +240,12 @@ class Window:
         events = [event for name in self._keys[begin:finish] for event in self._by_key[name]]
         events.sort(key=_packed)
         return events
+
+    def _span(self, key: bytes, end: bytes) -> tuple[int, int]:
+        """The places of a range's keys among those of all events."""
+        if self._keys is None:
+            self._keys = sorted(self._by_key)
+        return bisect_left(self._keys, key), bisect_left(self._keys, end) if end else len(self._keys)
 
 
 class ReadAllowance:

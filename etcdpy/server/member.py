@@ -500,6 +500,12 @@ class Replica:
         self.on_answers()
 
     def _notify_watchers(self) -> None:
+        unnoted = self.store.unnoted
+        if unnoted is not None:
+            self.store.unnoted = None
+            self.hub.leave_to_history(*unnoted)
+            if self.hub.has_work:
+                self.on_changes()
         changes = self.store.changes
         if changes:
             self.store.changes = []

@@ -26,11 +26,12 @@ from etcdpy.errors import (
     TooManyRequests,
 )
 from etcdpy.histogram import COMMIT_SECONDS, Histogram
-from etcdpy.proto.raft_pb2 import MsgAppResp, MsgSnap
+from etcdpy.proto.raft_pb2 import MsgSnap
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import LogLost, ProposalDropped, RaftError
 from etcdpy.raft.types import Role
 from etcdpy.server import logs
+from etcdpy.server.acknowledgements import newest_answers
 from etcdpy.server.forwarded import Forwarded
 from etcdpy.server.reads import ReadQueue
 from etcdpy.storage.errors import StorageError
@@ -128,7 +129,12 @@ class Node:
         self._persisting: Ready | None = None
         """The Ready whose disk job is under way."""
         self._persisting_since = 0.0
+        self._changing: Ready | None = None
+        """The Ready that is durable and not advanced: a change of members that it commits waits to be applied."""
+        self._members_index = 0
+        """The entry of the last such change."""
         self._to_apply: deque[Entry] = deque()
+        self._apply_scheduled = False
         self.reads = ReadQueue(raw, next_id=next_id, retry_seconds=limits.READ_INDEX_RETRY_SECONDS)
         self._refusal: type[EtcdError] | None = None
         self.leader = 0
@@ -274,7 +280,7 @@ class Node:
         if self._engine.failed is not None:
             self._raw.take_messages()  # nobody is to hear of a member that can promise nothing
             return
-        if self._persisting is not None:
+        if self._persisting is not None or self._changing is not None:
             self._keep_in_touch()
             return
         raw = self._raw
@@ -295,16 +301,24 @@ class Node:
             if ready.snapshot is not None:
                 self._install(ready, ready.snapshot)
                 return
-            if ready.entries or ready.must_sync or ready.messages_after_persist:
-                if not self._persist(ready):
-                    return
-            elif ready.hard_state is not None:
-                self._engine.note_hard_state(ready.hard_state)
+            if not self._make_durable(ready):
+                return
             self._take_over(ready)
+            if self._members_index > self._applier.applied_index:
+                self._changing = ready
+                return
             self._advance(ready)
 
+    def _make_durable(self, ready: Ready) -> bool:
+        """False when the disk has it still to do, or has failed."""
+        if ready.entries or ready.must_sync or ready.messages_after_persist:
+            return self._persist(ready)
+        if ready.hard_state is not None:
+            self._engine.note_hard_state(ready.hard_state)
+        return True
+
     def _keep_in_touch(self) -> None:
-        """Beside a disk job: what waits for no disk. A slow one must cost neither heartbeats nor reads."""
+        """Beside a disk job or a backlog that changes members: what waits for neither, such as heartbeats and reads."""
         leader, leads = self._raw.leader, self._raw.is_leader
         if leader != self.leader or leads != self.leads:
             self._note(self.term, leader, leads=leads)  # what only a leader may do ends at once
@@ -331,11 +345,12 @@ class Node:
     def _hangs_as_leader(self) -> bool:
         """Whether this member leads and its disk has not answered for an election timeout. It can commit nothing more,
         so it falls silent, and the others elect a leader whose disk works."""
-        return self._raw.is_leader and self._loop.time() - self._persisting_since > self._election_seconds
+        hangs = self._persisting is not None and self._loop.time() - self._persisting_since > self._election_seconds
+        return hangs and self._raw.is_leader
 
     def _advance(self, ready: Ready) -> None:
         if ready.messages_after_persist:
-            self._observer.send(_newest_answers(ready.messages_after_persist))
+            self._observer.send(newest_answers(ready.messages_after_persist))
         self._raw.advance(ready)
 
     def _schedule(self) -> None:
@@ -424,6 +439,9 @@ class Node:
         self._guard(self._go_on, ready)
 
     def _go_on(self, ready: Ready) -> None:
+        if self._members_index > self._applier.applied_index:
+            self._changing = ready
+            return
         self._advance(ready)
         self.drive()
 
@@ -432,6 +450,7 @@ class Node:
         self._persisting = ready
         self._persisting_since = self._loop.time()
         self._to_apply.clear()
+        self._applier.abandon()
         hard_state = ready.hard_state or self._engine.log.hard_state
         # Later entries are not on disk with it, so they cannot be known as committed there yet.
         hard_state = hard_state._replace(commit=snapshot.metadata.index)
@@ -469,40 +488,83 @@ class Node:
     # --- applying ---
 
     def _take_over(self, ready: Ready) -> None:
-        if ready.committed:
-            idle = not self._to_apply
-            self._to_apply.extend(ready.committed)
-            if idle:
-                self._apply_slice()
-            # Raft must know its new members before it goes on, so what changes them is not left for a later slice.
-            while self._to_apply and any(entry.type for entry in ready.committed):
-                self._apply_slice()
+        if not ready.committed:
+            return
+        self._to_apply.extend(ready.committed)
+        if not self._apply_scheduled:
+            self._apply_slice()
+        if self._apply_scheduled:
+            # Raft must know its new members before it goes on, so it waits for what changes them.
+            changes = (entry.index for entry in ready.committed if entry.type)
+            self._members_index = max(changes, default=self._members_index)
 
     def _apply_slice(self) -> None:
         """Apply what is committed, but let go of the loop before long: heartbeats and other clients wait."""
-        applier, queue = self._applier, self._to_apply
-        spent = 0.0
-        while queue and spent < limits.MAX_APPLY_SECONDS:
-            size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
-            deadline = self._in_flight[0][0] if self._in_flight else self._forwarded.oldest_deadline
-            elapsed = applier.apply_all([queue.popleft() for _ in range(size)])
-            if deadline is not None:
-                self._note_answered(deadline)
-            if elapsed > self._slow_apply_seconds:
-                self.slow_applies += 1
-                log.warn("apply request took too long", took=elapsed, entries=size)
-            spent += elapsed
-        if queue:
-            self._loop.call_soon(self._guard, self._apply_slice)
+        applier, engine = self._applier, self._engine
+        if applier.under_way:
+            self._go_on_with_long()
+        else:
+            self._apply_queue()
         applied = applier.applied_index
-        self._engine.set_applied(applied, applier.applied_term)
-        if self._engine.should_write_early:
+        engine.set_applied(applied, applier.applied_term)
+        if not applier.under_way:
+            engine.release_state()
+        if engine.should_write_early:
             self._write_applied()
+        if self._to_apply or applier.under_way:
+            self._apply_scheduled = True
+            self._loop.call_soon(self._guard, self._apply_later)
         in_flight = self._in_flight
         while in_flight and in_flight[0][1][-1].index <= applied:
             in_flight.popleft()
         self._observer.entries_applied()
         self.reads.serve(applied)
+
+    def _apply_later(self) -> None:
+        self._apply_scheduled = False
+        if self._to_apply or self._applier.under_way:  # unless a snapshot took their place
+            self._apply_slice()
+        ready = self._changing
+        if ready is not None and self._members_index <= self._applier.applied_index:
+            self._changing = None
+            self._go_on(ready)
+
+    def _apply_queue(self) -> None:
+        applier, queue = self._applier, self._to_apply
+        spent = 0.0
+        while queue and spent < limits.MAX_APPLY_SECONDS:
+            size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
+            deadline = self._oldest_deadline
+            entries = [queue.popleft() for _ in range(size)]
+            elapsed = applier.apply_all(entries)
+            self._note_applied(deadline, elapsed, size)
+            spent += elapsed
+            if applier.under_way:
+                # What was applied before it goes out first, and what is behind it waits for its end.
+                applied = applier.applied_index + 1
+                queue.extendleft(entry for entry in reversed(entries) if entry.index > applied)
+                self._engine.hold_state()
+                return
+
+    def _go_on_with_long(self) -> None:
+        """One slice of an entry that takes several, by itself: the others must not find it half done."""
+        deadline = self._oldest_deadline
+        elapsed = self._applier.go_on()
+        if self._applier.under_way:
+            self._engine.gather_state()
+        else:
+            self._note_applied(deadline, elapsed, 1)
+
+    @property
+    def _oldest_deadline(self) -> float | None:
+        return self._in_flight[0][0] if self._in_flight else self._forwarded.oldest_deadline
+
+    def _note_applied(self, deadline: float | None, elapsed: float, entries: int) -> None:
+        if deadline is not None:
+            self._note_answered(deadline)
+        if elapsed > self._slow_apply_seconds:
+            self.slow_applies += 1
+            log.warn("apply request took too long", took=elapsed, entries=entries)
 
     def _note_answered(self, deadline: float) -> None:
         """Requests were answered; they are as old as the oldest batch under way, which they belong to."""
@@ -586,18 +648,3 @@ class Node:
             if proposal is not None and not 0 < entry.index <= applied:
                 self.proposals_failed += 1
                 proposal.refuse(error())  # type: ignore[attr-defined]
-
-
-def _newest_answers(messages: list[Message]) -> list[Message]:
-    """Without acknowledgements that a later one includes: a turn that stored ten messages needs one answer."""
-    if len(messages) == 1:
-        return messages
-    kept: list[Message] = []
-    for message in messages:
-        last = kept[-1] if kept else message
-        both = message.type == last.type == MsgAppResp and (message.to, message.term) == (last.to, last.term)
-        newer = message.index >= last.index  # an answer to a late message says less
-        if both and newer and last is not message and not message.reject and not last.reject:
-            kept.pop()
-        kept.append(message)
-    return kept

@@ -9,7 +9,8 @@
     else: ...                                       on_done(job) comes later, on the loop
     if job.error is not None: ...                   stop acknowledging and end the process; see StorageError
 
-What is applied goes into `engine.state` and travels with the next job, in one atomic batch with the applied index.
+What is applied goes into `engine.state` and travels with the next job, in one atomic batch with the applied index. An
+entry that is applied in slices holds it back until its end (`hold_state`), so a crash finds all of it or nothing.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ class Engine:
         self._state_database = opened.state_database
         self._state_path = directory.state_path
         self._retired: list[RetiredState] = []
+        self._held_batch: leveldb.Batch | None = None
+        """Of the applied state, begun in `hold_state`, taken by a job after `release_state`."""
+        self._held = False
         self._undecided: NewState | None = None
         """Whose installation failed: only the next start can tell whether it counts."""
         self._chain = opened.chain
@@ -154,7 +158,7 @@ class Engine:
         self._thread.stop()
         if self._installation is not None:
             self._installed(self._installation)
-        if self.failed is None and self.state.has_open_writes:
+        if self.failed is None and self.has_open_writes:
             job = self.take_job(None, ())
             job.run()
             self._finish(job)
@@ -223,7 +227,26 @@ class Engine:
     def has_open_writes(self) -> bool:
         """Whether applied changes wait for a job. Small ones are not taken along by jobs with entries, since the log
         can bring them back: take a job without entries for them from time to time (say, on a tick)."""
-        return self.state.has_open_writes
+        return self.state.has_open_writes and not self._held
+
+    def hold_state(self) -> None:
+        """From now on an entry is applied in slices: no job takes any of the applied state before `release_state`, and
+        frozen views do not show what is written until then."""
+        assert not self._held, "one at a time"
+        self._held = True
+        self._held_batch = self._held_batch or self._state_database.write_batch(sync=False)
+        self.state.hold(self._held_batch)
+
+    def gather_state(self) -> None:
+        """Between the slices: put what they wrote into the batch before it is more than 1 ms of work."""
+        if self._held and self.state.loose_writes >= limits.STATE_BATCH_RECORDS_EARLY:
+            assert self._held_batch is not None
+            self.state.gather(self._held_batch)
+
+    def release_state(self) -> None:
+        """The entry is applied as a whole. Follows the set_applied that counts it."""
+        self._held = False
+        self.state.release()
 
     @property
     def should_write_early(self) -> bool:
@@ -233,7 +256,7 @@ class Engine:
         large = (
             state.open_writes >= limits.STATE_BATCH_RECORDS_EARLY or state.open_bytes >= limits.STATE_BATCH_BYTES_EARLY
         )
-        free = self.failed is None and self._installation is None
+        free = self.failed is None and self._installation is None and not self._held
         return large and free and self._thread.queued < limits.STATE_JOBS_QUEUED_MAX
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> DiskJob:
@@ -244,7 +267,7 @@ class Engine:
         job = DiskJob(self._directory.log_path, self._state_path, self.sync_durations, self.commit_durations)
         state = self.state
         worthwhile = state.open_writes >= limits.STATE_BATCH_RECORDS or state.open_bytes >= limits.STATE_BATCH_BYTES
-        if worthwhile or (not entries and state.has_open_writes):
+        if not self._held and (worthwhile or (not entries and state.has_open_writes)):
             self._add_state(job)
         truncate_to = min(self._truncate_to, *self._holds.values()) if self._holds else self._truncate_to
         truncating = truncate_to > self.log.start_index or self.log.has_truncated
@@ -263,9 +286,9 @@ class Engine:
         return job
 
     def _add_state(self, job: DiskJob) -> None:
-        batch = self._state_database.write_batch(sync=False)
+        batch, self._held_batch = self._held_batch or self._state_database.write_batch(sync=False), None
         self.state.put(APPLIED_KEY, raft_log.pack_pair(self.applied_index, self.applied_term))
-        job.overlay, size = self.state.close_batch(batch)
+        job.overlays, size = self.state.close_batch(batch)
         self._chain.extend(batch, size)
         job.data_bytes += size
         job.state_batch = batch
@@ -317,8 +340,8 @@ class Engine:
             # What was not written stays visible: nobody may take an older value for the current one.
             self.failed = self.failed or job.error
             return
-        if job.overlay is not None:
-            self.state.written(job.overlay)
+        if job.overlays:
+            self.state.written(job.overlays)
         if job.truncate_to:
             self._truncate_to = max(self._truncate_to, job.truncate_to)
             self._state_sync_running = False
@@ -329,7 +352,7 @@ class Engine:
     # --- snapshots ---
 
     def frozen_view(self) -> FrozenView:
-        """The applied state as it is now. Not to be called while entries are being applied."""
+        """The applied state as it is now; of an entry that is applied in slices it shows nothing."""
         applied = self.applied_index, self.applied_term
         overlay = self.state.overlay()
         database, path = self._state_database, self._state_path
@@ -390,6 +413,7 @@ class Engine:
         self._retired.append(RetiredState(self._directory, self._state_path, self._state_database, helpers))
         self._state_database, self._state_path = new_state.database, new_state.path
         self.state.replace(new_state.database, new_state.path)
+        self._held_batch, self._held = None, False
         self._chain = BatchChain(CHAIN_PREFIX, 1, 1)
         self.log.conf_state = new_state.conf_state
         self.applied_index = self._truncation_mark = new_state.index

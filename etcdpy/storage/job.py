@@ -33,7 +33,7 @@ class DiskJob:
         "log_batch",
         "log_path",
         "must_sync",
-        "overlay",
+        "overlays",
         "state_batch",
         "state_path",
         "state_sync_seconds",
@@ -52,7 +52,7 @@ class DiskJob:
         self.commit_durations = commit_durations
         self.log_batch: Batch | None = None
         self.state_batch: Batch | None = None
-        self.overlay: Overlay | None = None
+        self.overlays: list[Overlay] = []
         self.entry_count = 0
         self.data_bytes = 0
         """Keys and values in both batches."""

@@ -123,7 +123,7 @@ class Listener:
                 os.unlink(self.address)
 
     def _accept(self) -> None:
-        for _ in range(limits.ACCEPTS_PER_TURN):
+        for _ in range(limits.ACCEPTS_PER_TURN if self._tls is None else limits.ACCEPTS_PER_TURN // 4):
             try:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -245,6 +245,42 @@ def test_a_frozen_view_stays_as_it_was(subject: Subject) -> None:
     view.close()
 
 
+def test_an_entry_that_is_applied_in_slices_is_on_disk_as_a_whole_or_not_at_all(subject: Subject) -> None:
+    append(subject, 1, 4)
+    apply(subject, 2)
+    engine = subject.engine
+    engine.hold_state()
+    for number in range(5000):  # more than is written early otherwise
+        engine.state.put(b"rpart%04d" % number, b"v")
+    engine.gather_state()
+    engine.state.put(b"rpart5000", b"v")
+    engine.state.delete(b"r00000001")
+    assert engine.state.get(b"rpart0000") == engine.state.get(b"rpart5000") == b"v"
+    assert len(state(subject)) == 5002
+    assert not engine.has_open_writes
+    assert not engine.should_write_early
+    append(subject, 5, 5)  # the log goes on meanwhile
+    view = engine.frozen_view()
+    assert [key for key, _ in view.scan(b"r", b"s")] == [b"r00000001", b"r00000002"]
+    assert (view.applied_index, view.get(b"rpart0000")) == (2, None)
+    view.close()
+    subject.reopen()
+    engine = subject.engine
+    assert (engine.applied_index, state(subject)) == (0, []), "nothing at all: what came before it is in the same batch"
+    apply(subject, 2)
+    engine.hold_state()
+    for number in range(5000):
+        engine.state.put(b"rpart%04d" % number, b"v")
+    engine.gather_state()
+    engine.set_applied(3, 1)
+    engine.release_state()
+    assert engine.should_write_early
+    submit(subject, engine.take_job(None, ()))
+    assert not engine.has_open_writes
+    subject.reopen()
+    assert (subject.engine.applied_index, len(state(subject))) == (3, 5002)
+
+
 def test_the_snapshot_that_could_be_made(subject: Subject) -> None:
     append(subject, 1, 4)
     apply(subject, 3)

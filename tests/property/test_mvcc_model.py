@@ -20,7 +20,15 @@ from etcdpy.mvcc.index import KeyHistory
 from etcdpy.mvcc.read import RangeResult, range_body
 from etcdpy.mvcc.revision import BUCKET_END
 from etcdpy.mvcc.store import Store
-from etcdpy.mvcc.txn import apply_delete_range, apply_put, apply_txn, range_options
+from etcdpy.mvcc.txn import (
+    apply_delete_range,
+    apply_put,
+    apply_txn,
+    delete_range_in_slices,
+    range_options,
+    read_only_steps,
+    txn_in_slices,
+)
 from etcdpy.proto.rpc_pb2 import (
     Compare,
     DeleteRangeRequest,
@@ -105,6 +113,14 @@ def transactions(nested: st.SearchStrategy[TxnRequest] | None) -> st.SearchStrat
     )
 
 
+read_only_transactions = st.builds(
+    TxnRequest,
+    compare=st.lists(compares(), max_size=2),
+    success=st.lists(st.builds(RequestOp, request_range=range_requests), max_size=2),
+    failure=st.lists(st.builds(RequestOp, request_range=range_requests), max_size=2),
+)
+
+
 class LeaseBook:
     """Remembers what hangs where, as the lease room does."""
 
@@ -144,6 +160,7 @@ class MvccMachine(RuleBasedStateMachine):
         self.walks: list[tuple[Generator[None, None, RangeResult], RangeResponse]] = []
         self.compaction_hashes: dict[int, HashKv] = {}
         self.expected_hash: HashKv | None = None
+        self.store.slice_keys = 1
 
     # --- writes ---
 
@@ -168,10 +185,56 @@ class MvccMachine(RuleBasedStateMachine):
     def txn(self, request: TxnRequest) -> None:
         self.same_answer(outcome(apply_txn, self.store, request), outcome(self.model.txn, request), TxnResponse)
 
+    # --- writes in slices: until the last, everybody sees the revision before ---
+
+    @rule(request=delete_requests.filter(lambda request: bool(request.range_end)), data=st.data())
+    def delete_in_slices(self, request: DeleteRangeRequest, data: st.DataObject) -> None:
+        steps = delete_range_in_slices(self.store, request)
+        seen = self.step_write(steps, data)
+        self.same_answer(seen, self.model.delete_range(request), DeleteRangeResponse)
+
+    @rule(request=transactions(transactions(None)), data=st.data())
+    def txn_in_slices(self, request: TxnRequest, data: st.DataObject) -> None:
+        seen = outcome(self.step_write, txn_in_slices(self.store, request), data)
+        self.same_answer(seen, outcome(self.model.txn, request), TxnResponse)
+
+    def step_write(self, steps: Generator[None, None, list[bytes]], data: st.DataObject) -> bytes:
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return b"".join(stop.value)
+            assert self.store.current_revision == self.model.revision
+            self.look(data)
+
+    def look(self, data: st.DataObject) -> None:
+        what = data.draw(st.integers(0, 6))
+        if what == 0:
+            self.open_walk(data.draw(range_requests))
+        elif what == 1 and self.walks:
+            self.step_walk(*self.walks.pop())
+        elif what == 2:
+            request = data.draw(read_only_transactions)
+            seen = outcome(finish, read_only_steps(self.store, request))
+            self.same_answer(seen, outcome(self.model.txn, request), TxnResponse)
+        elif what == 3:
+            self.hash_kv(0)
+        elif what == 4 and self.compaction is not None:
+            self.step_compaction(1)
+        elif what == 5:
+            key = data.draw(keys)
+            kv = self.model.snapshots[-1].get(key)
+            assert self.store.get(key) == (kv.SerializeToString() if kv else None)
+        else:
+            self.look_at_range(data.draw(range_requests))
+
     # --- reads ---
 
     @rule(request=range_requests)
     def range(self, request: RangeRequest) -> None:
+        self.look_at_range(request)
+
+    def look_at_range(self, request: RangeRequest) -> None:
         expected = outcome(self.model.range, request)
         seen = outcome(self.store.range, request.key, request.range_end, range_options(request))
         self.same_range(seen, expected)
@@ -187,6 +250,9 @@ class MvccMachine(RuleBasedStateMachine):
 
     @rule(request=range_requests)
     def begin_walk(self, request: RangeRequest) -> None:
+        self.open_walk(request)
+
+    def open_walk(self, request: RangeRequest) -> None:
         expected = outcome(self.model.range, request)
         steps = self.store.range_steps(request.key, request.range_end, range_options(request))
         if isinstance(expected, type):
@@ -249,6 +315,9 @@ class MvccMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.compaction is not None)
     @rule(count=st.integers(1, 4))
     def continue_compaction(self, count: int) -> None:
+        self.step_compaction(count)
+
+    def step_compaction(self, count: int) -> None:
         assert self.compaction is not None
         for _ in range(count):
             try:
@@ -283,6 +352,7 @@ class MvccMachine(RuleBasedStateMachine):
         was_pending = self.store.compactions.pending
         size_total = self.store.size_total
         self.store = Store.open(self.backend, self.leases)
+        self.store.slice_keys = 1
         for key, lease in self.store.leased_keys():
             self.leases.attach(lease, key)
         self.compaction_hashes.clear()

@@ -5,9 +5,10 @@ disk and network. What `etcdpy.server.member` puts together around sockets is pu
 from __future__ import annotations
 
 import random
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from etcdpy import VERSION
+from etcdpy import VERSION, limits
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
@@ -89,9 +90,12 @@ class CheckedApplier(Applier):
     """Shows every entry to the checkers before it is applied."""
 
     process: Process
+    shown = 0
 
     def apply_all(self, entries: Sequence[Entry]) -> float:
-        self.process.about_to_apply([entry for entry in entries if entry.index > self.applied_index])
+        seen = max(self.applied_index, self.shown)
+        self.process.about_to_apply([entry for entry in entries if entry.index > seen])
+        self.shown = max(seen, entries[-1].index)
         return super().apply_all(entries)
 
     def _change_members(self, entry: Entry) -> None:
@@ -146,6 +150,8 @@ class Process:
         self.auth = AuthStore(backend, SimpleTokens(300))
         self.lessor = self.make_lessor(backend)
         self.store = Store(backend, self.lessor)
+        if identity % 2:
+            self.store.slice_keys = 1  # what others apply in one go is done in slices here
         self._bootstrap(founders)
         self._restore()
         self.encoder = EntryEncoder(id_seed(identity, self.random.getrandbits(60)))
@@ -188,7 +194,7 @@ class Process:
             self.auth,
             self,
             now=self.loop.time,
-            stopwatch=lambda: 0.0,
+            stopwatch=count(0, limits.MAX_APPLY_SECONDS / 2).__next__,
             compaction_scheduled=self._compact_later,
             applied_index=self.engine.applied_index,
         )
@@ -324,13 +330,19 @@ class Process:
             self.lessor.promote(self.loop.time(), 1.0)
         index, revision = self.applier.applied_index, self.store.current_revision
         self.cluster.trace(f"{self.id} applied {index} r{revision}")
+        unnoted = self.store.unnoted
+        if unnoted is not None:
+            self.store.unnoted = None
+            self.cluster.checks.changes(self.id, list(self.hub.history.changes_between(unnoted[0], unnoted[0])))
+            self.hub.leave_to_history(*unnoted)
+            self.serve_watchers()
         changes = self.store.changes
         if changes:
             self.store.changes = []
             self.cluster.checks.changes(self.id, changes)
             self.hub.notify(changes)
             self.serve_watchers()
-        self.cluster.checks.state(self.id, index, revision, self.engine.state.digest)
+        self.cluster.checks.state(self.id, index, revision, self.engine.state.whole_digest)
 
     def send(self, messages: Sequence[Message]) -> None:
         self.cluster.send(self, messages)

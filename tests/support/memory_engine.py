@@ -226,6 +226,17 @@ class EngineState(MemoryBackend):
         super().__init__(values)
         self.open: Overlay = {}
         self.digest = digest
+        self.held: tuple[Values, int] | None = None
+        """Values and digest before an entry that is being applied in slices."""
+
+    @property
+    def whole(self) -> tuple[Values, int]:
+        """Values and digest as of the applied index."""
+        return self.held or (self.items(), self.digest)
+
+    @property
+    def whole_digest(self) -> int:
+        return self.digest if self.held is None else self.held[1]
 
     def put(self, key: bytes, value: bytes) -> None:
         if key[:1] != META_BUCKET:
@@ -253,14 +264,15 @@ class EngineState(MemoryBackend):
     def replace(self, values: Values, digest: int) -> None:
         self._values, self._sorted = values, None
         self.open, self.digest = {}, digest
+        self.held = None
 
 
 class FrozenView(MemoryBackend):
     def __init__(self, engine: MemoryEngine) -> None:
-        super().__init__(engine.state.items())
+        values, self.digest = engine.state.whole
+        super().__init__(values)
         self.applied_index, self.applied_term = engine.applied_index, engine.applied_term
         self.conf_state = engine.log.conf_state
-        self.digest = engine.state.digest
 
     def close(self) -> None:
         pass
@@ -388,18 +400,30 @@ class MemoryEngine:
 
     @property
     def has_open_writes(self) -> bool:
-        return self.state.has_open_writes
+        return self.state.has_open_writes and self.state.held is None
+
+    def hold_state(self) -> None:
+        assert self.state.held is None, "one at a time"
+        self.state.held = self.state.whole
+
+    def gather_state(self) -> None:
+        pass
+
+    def release_state(self) -> None:
+        self.state.held = None
 
     @property
     def should_write_early(self) -> bool:
-        return len(self.state.open) >= 4 * self._batch_records and self.failed is None and not self.installing
+        free = self.failed is None and not self.installing and self.state.held is None
+        return len(self.state.open) >= 4 * self._batch_records and free
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> Job:
         if self.failed is not None:
             raise self.failed
         assert not self.installing, "the state is being replaced"
         job = Job()
-        if len(self.state.open) >= self._batch_records or (not entries and self.state.open):
+        worthwhile = len(self.state.open) >= self._batch_records or (not entries and self.state.open)
+        if worthwhile and self.state.held is None:
             self._add_state(job)
         truncate_to = min(self._truncate_to, *self._holds.values()) if self._holds else self._truncate_to
         if hard_state is not None or entries or truncate_to > self.log.start_index:
@@ -526,7 +550,7 @@ class MemoryEngine:
         for job, _, _ in self._queue:
             self._write(job)
         self._queue.clear()
-        if self.failed is None and self.state.open and not self.installing:
+        if self.failed is None and self.has_open_writes and not self.installing:
             self._write(self.take_job(None, ()))
         self.disk.sync_log()
         self.disk.sync_state()

@@ -93,6 +93,9 @@ class Disk:
     def note_hard_state(self, _hard_state: HardState) -> None:
         pass
 
+    def release_state(self) -> None:
+        pass
+
     def set_applied(self, index: int, _term: int) -> None:
         self.applied = index
 
@@ -107,6 +110,10 @@ class Applier:
         self.registry: dict[bytes, Proposal] = {}
         self.applied: list[bytes] = []
         self.seconds = 0.0
+        self.under_way = False
+
+    def abandon(self) -> None:
+        pass
 
     def apply_all(self, entries: Sequence[Entry]) -> float:
         self.counts.clear()

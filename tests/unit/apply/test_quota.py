@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcdpy.apply.plain_put import PlainPut
 from etcdpy.apply.quota import OverQuota, Quota, cost_of, hold
 from etcdpy.errors import LeaseNotFound
+from etcdpy.mvcc.fetch import finish
 from etcdpy.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 def put(key: bytes, value: bytes) -> rpc_pb2.RequestOp:
@@ -81,3 +85,19 @@ def test_a_request_beyond_the_quota_takes_effect_and_says_so() -> None:
     with pytest.raises(LeaseNotFound):  # its own error comes first, as on etcd
         handlers["put"](PlainPut(b"bad", b"v"))
     assert handlers["alarm"](PlainPut(b"k", b"v")) == (2, b"")
+
+
+def test_what_takes_slices_says_so_after_the_last() -> None:
+    done: list[int] = []
+
+    def steps() -> Generator[None, None, list[bytes]]:
+        for number in range(3):
+            done.append(number)
+            yield
+        return []
+
+    handlers = hold({"put": None, "txn": lambda _request: steps(), "lease_grant": None}, Quota(1000, lambda: 990))  # type: ignore[dict-item]
+    sliced: Any = handlers["txn"](txn([put(b"k", b"v")]))
+    with pytest.raises(OverQuota):
+        finish(sliced)
+    assert done == [0, 1, 2]

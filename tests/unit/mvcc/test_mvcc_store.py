@@ -227,9 +227,9 @@ def test_the_whole_hash_ignores_what_members_do_not_share(store: Store) -> None:
 
 def test_compares_of_unknown_kinds_do_as_etcds_do(store: Store) -> None:
     store.put(b"a", b"")
-    assert compare_holds(store, Compare(key=b"a", result=9))  # type: ignore[arg-type]
-    assert compare_holds(store, Compare(key=b"a", target=9, result=Compare.EQUAL))  # type: ignore[arg-type]
-    assert not compare_holds(store, Compare(key=b"a", target=9, result=Compare.LESS))  # type: ignore[arg-type]
+    assert compare_holds(store, Compare(key=b"a", result=9), store.current_revision)  # type: ignore[arg-type]
+    assert compare_holds(store, Compare(key=b"a", target=9, result=Compare.EQUAL), store.current_revision)  # type: ignore[arg-type]
+    assert not compare_holds(store, Compare(key=b"a", target=9, result=Compare.LESS), store.current_revision)  # type: ignore[arg-type]
 
 
 def test_a_negative_revision_counts_as_compacted_inside_a_transaction_only(store: Store) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from random import Random
 
 from etcdpy.lease.lessor import Lessor
+from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.history import BackendHistory
 from etcdpy.mvcc.store import Store
+from etcdpy.mvcc.txn import delete_range_in_slices
 from etcdpy.mvcc.watch import WatchHub
-from etcdpy.proto import kv_pb2
+from etcdpy.proto import kv_pb2, rpc_pb2
 from tests.support.memory_backend import MemoryBackend
 from tests.support.watch import MemoryOutbox, create
 
@@ -118,3 +120,74 @@ def test_leases_over_a_restart() -> None:
     for key, lease in store.leased_keys():
         lessor.attach(lease, key)
     assert lessor.keys_of(7) == [b"a"]
+
+
+KEYS = 12_000
+
+
+class Endless(MemoryOutbox):
+    """Takes whatever comes."""
+
+    def send(self, message: bytes) -> None:
+        self.messages.append(message)
+
+
+def watchers_of(member: Member) -> MemoryOutbox:
+    outbox = Endless()
+    stream = member.hub.open_stream(outbox, 0.0)
+    for number, request in enumerate(
+        (
+            create(b"k", b"l"),
+            create(b"k", b"l", prev_kv=True, fragment=True),
+            create(b"\0", b"\0", filters=[rpc_pb2.WatchCreateRequest.NOPUT]),
+            create(b"\0", b"\0", filters=[rpc_pb2.WatchCreateRequest.NODELETE]),
+            create(b"k00500", b"k00700"),
+            create(b"k00000", b"k07000"),
+            create(b"k00042"),
+            create(b"other"),
+            create(b"a", b"b"),
+            create(b"k", b"l", start_revision=KEYS + 2),
+            create(b"k", b"l", start_revision=KEYS + 3),
+        )
+    ):
+        request.watch_id = number + 1
+        stream.create(request)
+    outbox.take()
+    return outbox
+
+
+def test_a_revision_of_many_changes_reaches_watchers_in_slices() -> None:
+    """A watcher gets the same as from a revision that is handed out in one piece: one response, or fragments of it."""
+    seen = []
+    for in_slices in (False, True):
+        member = Member()
+        member.store.put_run([b"k%05d" % number for number in range(KEYS)], [b"v" * 300] * KEYS)
+        member.notify()
+        outbox = watchers_of(member)
+        if in_slices:
+            finish(delete_range_in_slices(member.store, rpc_pb2.DeleteRangeRequest(key=b"k", range_end=b"l")))
+            assert member.store.unnoted is not None
+            member.hub.leave_to_history(*member.store.unnoted)
+            assert member.hub.slow_watchers == 8, "all but those of other keys and of later revisions"
+        else:
+            member.store.delete_range(b"k", b"l")
+            member.notify()
+        slices = 0
+        for key in (b"k00042", b"a", b"other"):  # goes on meanwhile
+            member.store.put(key, b"w")
+            member.notify()
+            slices += member.hub.sync_slice()
+        while member.hub.sync_slice():
+            slices += 1
+        assert not in_slices or slices > 20
+        assert member.hub.slow_watchers == 0
+        responses = {number: outbox.messages_of(number) for number in range(1, 12)}
+        seen.append({number: [event for each in found for event in each.events] for number, found in responses.items()})
+        assert len(responses[1][0].events) in (KEYS, KEYS + 1)
+        marks = [each.fragment for each in responses[2]]
+        assert True in marks
+        assert len(seen[-1][2]) == KEYS + 1
+    assert seen[0] == seen[1]
+    assert [len(seen[0][number]) for number in range(1, 12)] == [
+        KEYS + 1, KEYS + 1, KEYS, 3, 200, 7001, 2, 1, 1, KEYS + 1, 1
+    ]  # fmt: skip

@@ -73,7 +73,7 @@ def test_leases_count_from_when_all_of_earlier_terms_is_applied() -> None:
         lessor=lessor,
         node=SimpleNamespace(leads=True, term=3),
         applier=SimpleNamespace(applied_term=2),
-        store=SimpleNamespace(changes=[]),
+        store=SimpleNamespace(changes=[], unnoted=None),
         config=SimpleNamespace(election_timeout_ms=1000),
         _loop=SimpleNamespace(time=lambda: 50.0),
         look_at_quota=lambda: None,

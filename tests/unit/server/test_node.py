@@ -8,6 +8,8 @@ import pytest
 
 from etcdpy import limits
 from etcdpy.errors import EtcdError, NeverProposed, NoSpace, RequestTooLarge, Stopped, Timeout, TooManyRequests
+from etcdpy.proto import raft_pb2
+from etcdpy.raft.node import RawNode
 from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Loop, Recorded, make_node
 
@@ -223,3 +225,69 @@ def test_large_entries_are_applied_one_by_one(monkeypatch: pytest.MonkeyPatch) -
     assert [len(proposal.outcomes) for proposal in proposals] == [1, 0, 0, 0]
     world.loop.run()
     assert all(len(proposal.outcomes) == 1 for proposal in proposals)
+
+
+def test_a_backlog_that_changes_members_is_applied_in_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raft waits for its new members; the loop does not."""
+    world = make()
+    world.applier.seconds = 1.0  # each look at the clock ends a slice
+    proposals = propose(world, 5 * limits.APPLY_CHUNK_ENTRIES)
+    turn, arguments = world.loop.soon.pop(0)
+    turn(*arguments)
+    world.node.propose_conf_change(raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddLearnerNode, node_id=2))
+    world.node.drive()
+    last = world.raw.committed
+    assert world.applier.applied_index < last
+    slices = [callback for callback, arguments in world.loop.soon if arguments]
+    assert len(slices) == 1, "one is due, no more"
+    advanced: list[int] = []
+    advance = RawNode.advance
+
+    def note(raw: RawNode, ready: Any) -> None:
+        advanced.append(world.applier.applied_index)
+        advance(raw, ready)
+
+    monkeypatch.setattr(RawNode, "advance", note)
+    later = propose(world)
+    world.node.tick()
+    assert advanced == []
+    world.loop.run()
+    assert advanced[0] == last, "not before the change is applied"
+    assert all(len(each.outcomes) == 1 for each in proposals + later)
+
+
+def test_a_long_entry_is_applied_beside_all_else() -> None:
+    world = make()
+    applier, disk = world.applier, world.disk
+    held: list[str] = []
+    disk.hold_state = lambda: held.append("hold")
+    disk.gather_state = lambda: held.append("gather")
+    disk.release_state = lambda: held.extend(["release"] if held and held[-1] != "release" else [])
+    apply_all = applier.apply_all
+
+    def begin(entries: list[Any]) -> float:
+        apply_all(entries[:1])
+        applier.under_way, applier.left = True, 3
+        applier.apply_all = apply_all
+        return 0.0
+
+    def go_on() -> float:
+        applier.left -= 1
+        if not applier.left:
+            applier.under_way = False
+            applier.applied_index += 1
+        return 0.0
+
+    applier.apply_all, applier.go_on = begin, go_on
+    first, long, last = propose(world, 3)
+    batches = world.observer.batches
+    turn, arguments = world.loop.soon.pop(0)
+    turn(*arguments)
+    assert first.outcomes
+    assert world.observer.batches == batches + 1, "what came before it goes out first"
+    assert disk.applied == 2
+    world.loop.run()
+    assert held == ["hold", "gather", "gather", "release"]
+    assert long.outcomes == []  # this applier answers none of those
+    assert last.outcomes == [4]
+    assert disk.applied == 4

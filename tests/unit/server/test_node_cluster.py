@@ -11,7 +11,7 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.message import Message, decode_message, encode_message
 from etcdpy.raft.types import ConfState, Role
-from etcdpy.server.node import _newest_answers
+from etcdpy.server.acknowledgements import newest_answers
 from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Cluster, Recorded
 
@@ -307,8 +307,8 @@ def test_a_bug_in_what_follows_a_write_ends_the_process() -> None:
 def test_an_answer_that_says_less_does_not_take_the_place_of_one_that_says_more() -> None:
     more = Message(raft_pb2.MsgAppResp, to=1, from_=2, term=3, index=9)
     less = Message(raft_pb2.MsgAppResp, to=1, from_=2, term=3, index=4)
-    assert _newest_answers([more, less]) == [more, less]
-    assert _newest_answers([less, more]) == [more]
+    assert newest_answers([more, less]) == [more, less]
+    assert newest_answers([less, more]) == [more]
 
 
 def test_proposals_wait_while_the_leadership_goes_over() -> None:
