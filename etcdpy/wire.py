@@ -1,7 +1,9 @@
-"""Protobuf's numbers by hand, for the messages that are too frequent to go through generated classes."""
+"""Protobuf's numbers by hand, for the messages that are too frequent to go through generated classes; and JSON from
+whoever sends it."""
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 _UINT64_MASK: Final = (1 << 64) - 1
@@ -36,3 +38,12 @@ def varint(number: int) -> bytes:
     if 0 <= number < 0x1000_0000:
         return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21))
     return _long_varint(number & _UINT64_MASK)
+
+
+def read_json(text: str | bytes) -> object:
+    """The value in `text`. Raises ValueError, also where json gives up on brackets inside brackets."""
+    try:
+        value: object = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deep") from error
+    return value

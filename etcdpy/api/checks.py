@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from etcdpy import work_limits
 from etcdpy.errors import (
     Code,
     DuplicateKey,
@@ -87,27 +88,45 @@ def check_delete(request: rpc_pb2.DeleteRangeRequest) -> None:
 def check_txn(request: rpc_pb2.TxnRequest, max_ops: int) -> None:
     """The whole transaction, nested ones included: sizes, each operation, and keys written twice.
 
+    etcd bounds each list and the depth; all lists together are bounded here as well, because short lists of short lists
+    make a request of 240 KB take 50 ms to check.
+
     Raises TooManyOps, EmptyKey, KeyNotFound (an operation without a request), DuplicateKey, or what a single
     operation's check raises.
     """
-    _check_operations(request, max_ops)
+    _check_operations(request, max_ops, _Allowance(max_ops * work_limits.TXN_OPS_TOTAL_FACTOR))
     _written(request.success)
     _written(request.failure)
 
 
-def _check_operations(request: rpc_pb2.TxnRequest, max_ops: int) -> None:
-    longest = max(len(request.compare), len(request.success), len(request.failure))
+class _Allowance:
+    """How many comparisons and operations all of a transaction may still have."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def take(self, count: int) -> None:
+        """Raises TooManyOps."""
+        self._left -= count
+        if self._left < 0:
+            raise TooManyOps
+
+
+def _check_operations(request: rpc_pb2.TxnRequest, max_ops: int, allowance: _Allowance) -> None:
+    sizes = len(request.compare), len(request.success), len(request.failure)
+    longest = max(sizes)
     if longest > max_ops:
         raise TooManyOps
+    allowance.take(sum(sizes))
     for compare in request.compare:
         if not compare.key:
             raise EmptyKey
     for branch in (request.success, request.failure):
         for operation in branch:
-            _check_operation(operation, max_ops - longest)
+            _check_operation(operation, max_ops - longest, allowance)
 
 
-def _check_operation(operation: rpc_pb2.RequestOp, max_ops: int) -> None:
+def _check_operation(operation: rpc_pb2.RequestOp, max_ops: int, allowance: _Allowance) -> None:
     match operation.WhichOneof("request"):
         case "request_range":
             check_range(operation.request_range)
@@ -116,7 +135,7 @@ def _check_operation(operation: rpc_pb2.RequestOp, max_ops: int) -> None:
         case "request_delete_range":
             check_delete(operation.request_delete_range)
         case "request_txn":
-            _check_operations(operation.request_txn, max_ops)
+            _check_operations(operation.request_txn, max_ops, allowance)
         case _:
             raise KeyNotFound
 

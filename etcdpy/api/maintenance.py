@@ -239,5 +239,6 @@ def describe_alarm(alarm: rpc_pb2.AlarmMember) -> str:
     if alarm.memberID:
         parts.append(f"memberID:{alarm.memberID}")
     if alarm.alarm:
-        parts.append(f"alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}")
+        known = {number: name for name, number in rpc_pb2.AlarmType.items()}
+        parts.append(f"alarm:{known.get(alarm.alarm, alarm.alarm)}")  # a client may raise what is no alarm's number
     return " ".join(parts)

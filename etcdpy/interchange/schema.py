@@ -24,6 +24,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy.raft.types import ConfState
+from etcdpy.wire import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,7 @@ def conf_state_json(conf_state: ConfState) -> bytes:
 
 def parse_conf_state(text: bytes) -> ConfState:
     """The group from JSON. Raises ValueError."""
-    fields = json.loads(text)
+    fields = read_json(text)
     if not isinstance(fields, dict):
         raise ValueError("not an object")  # noqa: TRY004 - it is what the file holds that is wrong
     voters, learners, outgoing, learners_next = (_ids(fields, name) for name in _CONF_STATE_LISTS)

@@ -20,6 +20,7 @@ from etcdpy import errors, limits
 from etcdpy.peer.connections import Answer, Connections, PeerUnreachable, connections
 from etcdpy.peer.names import CLUSTER_ID_HEADER, CLUSTER_ID_MISMATCH, id_text, parse_id
 from etcdpy.proto import lease_pb2, rpc_pb2
+from etcdpy.wire import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,10 +246,9 @@ def _json(answer: Answer) -> object:
     if answer.status != 200:
         raise PeerUnreachable(f"unexpected status {answer.status}: {answer.text[: limits.LOG_BYTES_FIELD_MAX]}")
     try:
-        value: object = json.loads(answer.body)
+        return read_json(answer.body)
     except ValueError as error:
         raise PeerUnreachable(f"the answer is no JSON: {error}") from error
-    return value
 
 
 def _object(value: object) -> dict[str, Any]:

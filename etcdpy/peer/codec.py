@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import decode_entry, encode_entries
 from etcdpy.raft.errors import MalformedMessage
@@ -172,6 +172,8 @@ class AppDecoder:
         number: int = _unpack(data, position + 1)[0]
         position += 9
         if kind == _APP_ENTRIES:
+            if number > work_limits.RAFT_MESSAGE_ENTRIES_MAX:
+                raise MalformedFrame("rafthttp: error limit exceeded")
             self._entries = []
             self._expected = number
             self._room = self._limit
@@ -200,6 +202,8 @@ class AppDecoder:
             size = _checked(_unpack(data, position)[0], self._room)
             if end - position < 8 + size:
                 return self._wait(start, position, 8 + size)
+            if size < work_limits.RAFT_ENTRY_BYTES_MIN:
+                raise MalformedFrame("an entry is too short to be one")
             entries.append(_entry(data[position + 8 : position + 8 + size]))
             self._expected -= 1
             self._room -= size

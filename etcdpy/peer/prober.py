@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from etcdpy import limits
 from etcdpy.peer.connections import PeerUnreachable
 from etcdpy.peer.names import id_text
+from etcdpy.wire import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,7 @@ class Prober:
             )
             if answer.status != 200:
                 raise ValueError(f"got unexpected HTTP status code {answer.status} from {url}{PROBING_PATH}")
-            told = json.loads(answer.body)
+            told = read_json(answer.body)
             if not isinstance(told, dict) or told.get("OK") is not True:
                 raise ValueError("the member says that it is not well")
             theirs = parse_timestamp(str(told.get("Now")))

@@ -23,6 +23,7 @@ from etcdpy.peer.handler import not_allowed, refused
 from etcdpy.peer.names import CLUSTER_ID_HEADER, CLUSTER_ID_MISMATCH, id_text
 from etcdpy.proto import lease_pb2, rpc_pb2
 from etcdpy.transport.exchange import HttpRequest, HttpResponse
+from etcdpy.wire import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +35,8 @@ _M = TypeVar("_M", rpc_pb2.LeaseKeepAliveRequest, lease_pb2.LeaseInternalRequest
 _JSON: Final = ("Content-Type", "application/json")
 _PROTOBUF: Final = ("Content-Type", "application/protobuf")
 _PROMOTE: Final = "/members/promote/"
+_ID_DIGITS_MAX: Final = 64
+"""Of 64 bits twenty digits, and some leading zeros."""
 
 
 class Answers(Protocol):
@@ -106,7 +109,8 @@ class QuestionPaths:
 
     async def _promote(self, request: HttpRequest) -> HttpResponse:
         name = request.path.removeprefix(_PROMOTE)
-        if not (name.isascii() and name.isdigit() and int(name) < 1 << 64):
+        # The length first: Python refuses to make a number of thousands of digits.
+        if not (len(name) <= _ID_DIGITS_MAX and name.isascii() and name.isdigit() and int(name) < 1 << 64):
             return refused(404, f"member {name[:64]} not found in cluster", self._cluster)
         try:
             members = await self._answers.promote(int(name), request.headers.get("authorization", ""))
@@ -186,7 +190,7 @@ def _hash_json(told: HashOfStore) -> bytes:
 
 def _revision_asked(body: bytes) -> int | None:
     try:
-        asked = json.loads(body)
+        asked = read_json(body)
     except ValueError:
         return None
     revision = asked.get("revision", 0) if isinstance(asked, dict) else None

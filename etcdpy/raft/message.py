@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from etcdpy import work_limits
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import decode_entry, encode_entries
 from etcdpy.raft.errors import MalformedMessage
@@ -161,10 +162,15 @@ def decode_message(data: bytes) -> Message:
     """
     message = Message(raft_pb2.MsgHup)
     position, end = 0, len(data)
+    left = work_limits.RAFT_MESSAGE_FIELDS_MAX
     try:
         while position < end:
             tag, position = _number(data, position)
             field, kind = tag >> 3, tag & 7
+            if field != _ENTRIES:
+                left -= 1
+            if left < 0:
+                raise MalformedMessage("a raft message has too many fields")
             if kind == _VARINT:
                 value, position = _number(data, position)
                 name = _NUMBERS.get(field)
@@ -173,6 +179,8 @@ def decode_message(data: bytes) -> Message:
             elif kind == _BYTES:
                 size, position = _number(data, position)
                 start, position = position, position + size
+                if size < work_limits.RAFT_ENTRY_BYTES_MIN and field == _ENTRIES:
+                    left -= 1
                 if position > end:
                     raise MalformedMessage(f"field {field} of a raft message is cut off")
                 _take_bytes(message, field, data[start:position])
@@ -186,11 +194,15 @@ def decode_message(data: bytes) -> Message:
         raise MalformedMessage(f"a part of a raft message cannot be read: {error}") from error
     if position > end:
         raise MalformedMessage("a raft message is cut off")
+    if message.term > work_limits.RAFT_TERM_MAX:
+        raise MalformedMessage("a raft message has a term that no election reaches")
     return message
 
 
 def _take_bytes(message: Message, field: int, value: bytes) -> None:
     if field == _ENTRIES:
+        if len(message.entries) >= work_limits.RAFT_MESSAGE_ENTRIES_MAX:
+            raise MalformedMessage("a raft message has too many entries")
         message.entries.append(decode_entry(value))
     elif field == _CONTEXT:
         message.context = value

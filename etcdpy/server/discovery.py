@@ -23,6 +23,8 @@ log = logs.get("discovery")
 T = TypeVar("T")
 
 _PREFIX: Final = "/_etcd/registry"
+_SIZE_DIGITS_MAX: Final = 19
+"""As far as Go's integers reach."""
 
 
 class DiscoveryError(Exception):
@@ -105,7 +107,8 @@ class Discovery:
         text = await self._persist("cluster status check", lambda: self._registry.get(self._size_key))
         if text is None:
             raise DiscoveryError("discovery: size key not found")
-        if not text.isascii() or not text.isdigit() or int(text) == 0:
+        # The length first: Python refuses to make a number of thousands of digits.
+        if len(text) > _SIZE_DIGITS_MAX or not text.isascii() or not text.isdigit() or int(text) == 0:
             raise DiscoveryError("discovery: size key is bad")
         return int(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -20,6 +21,9 @@ IGNORED_SIGNALS: Final = (signal.SIGPIPE,)
 UMASK: Final = 0o077
 """Data, keys and sockets made by the server are for its user alone."""
 
+DESCRIPTORS_WITHOUT_LIMIT: Final = 1 << 20
+"""Where the hard limit is infinity; the kernel's own default of fs.nr_open."""
+
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -32,6 +36,18 @@ def descriptor_limit() -> int:
     """How many descriptors the process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 - 1 if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many descriptors as the hard limit allows, as Go's runtime does.
+
+    A shell's soft limit of 1,024 is meant for programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WITHOUT_LIMIT if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # fs.nr_open may be lower; what there was is kept then
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_descriptor_limit(limit: int | None = None) -> int:

@@ -74,8 +74,10 @@ def run(config: Config) -> int:
 
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    sys.unraisablehook = report_unraisable
     process.restrict_umask()
     process.keep_freed_memory()
+    process.raise_descriptor_limit()
     try:
         process.check_descriptor_limit()
     except process.TooFewDescriptors as error:
@@ -421,6 +423,18 @@ async def _watchdog(interval_seconds: float) -> None:
     while True:
         notify.watchdog()
         await asyncio.sleep(interval_seconds)
+
+
+def is_of_a_client(raised: sys.UnraisableHookArgs) -> bool:
+    """Whether a client's server name that is no ASCII made Python's TLS raise where nobody can catch it."""
+    return isinstance(raised.exc_value, UnicodeDecodeError) and isinstance(raised.object, bytes)
+
+
+def report_unraisable(raised: sys.UnraisableHookArgs) -> None:
+    """What a callback raised. A client's handshake fails and is logged as any other: Python's own traceback on stderr,
+    one for each, would let anybody fill the log."""
+    if not is_of_a_client(raised):
+        log.error("an error that nobody can catch", error=repr(raised.exc_value), place=repr(raised.object)[:256])
 
 
 def _report_stall(seconds: float) -> None:

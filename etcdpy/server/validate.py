@@ -6,7 +6,6 @@ operators search for it.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits
@@ -15,6 +14,7 @@ from etcdpy.server.go_values import GoValueError, parse_int, quote
 from etcdpy.server.notes import ConfigError, Note
 from etcdpy.server.token_options import parse_options
 from etcdpy.server.urls import Url, UrlError, check_bindable, check_reachable
+from etcdpy.wire import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ def _check_logging(config: Config, notes: list[Note]) -> None:
 def parse_rotation(text: str) -> dict[str, Any]:
     """--log-rotation-config-json with its defaults filled in. Raises ConfigError."""
     try:
-        given = json.loads(text)
+        given = read_json(text)
     except ValueError as problem:
         raise ConfigError(
             f"--log-rotation-config-json: improperly formatted log rotation config: {problem}; write a JSON object"

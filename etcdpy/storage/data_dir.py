@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 1
 FORMAT_LINE: Final = f"etcdpy data {FORMAT_VERSION}"
+_FORMAT_SHOWN_CHARS: Final = 64
 PRIVATE_MODE: Final = 0o700
 TEMPORARY_PREFIX: Final = "tmp-"
 RETIRED: Final = "retired-state"
@@ -99,7 +100,7 @@ class DataDir:
         if not foreign and self.log_path.parent != self.member:
             foreign = [str(found) for found in sorted(self.log_path.parent.glob("*.wal"))[:1]]
         try:
-            format_line: str | None = self._format_path.read_text("utf-8", "replace").strip()
+            format_line: str | None = _shown(self._format_path.read_text("utf-8", "replace").strip())
         except FileNotFoundError:
             format_line = None
         return Layout(
@@ -192,3 +193,8 @@ def _warn_if_open_to_others(directory: Path) -> None:
 def _symbolic(mode: int) -> str:
     """As Go prints the mode of a directory: drwx------."""
     return "d" + "".join("rwx"[2 - bit % 3] if mode >> bit & 1 else "-" for bit in range(8, -1, -1))
+
+
+def _shown(line: str) -> str:
+    """The line as it is, or escaped and cut where a damaged file holds something that is no line for a log."""
+    return line if line.isprintable() and len(line) <= _FORMAT_SHOWN_CHARS else ascii(line[:_FORMAT_SHOWN_CHARS])

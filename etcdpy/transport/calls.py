@@ -207,6 +207,13 @@ class Call(Stream):
     def _nothing_sent(self) -> bool:
         return True
 
+    def fail_with(self, error: Exception) -> None:
+        """The handler raised: what a client can cause, or a bug."""
+        if isinstance(error, EtcdError):
+            self.fail(error)
+        else:
+            self.crash(error)
+
     def crash(self, error: Exception) -> None:
         """The handler raised what only a bug can raise: the client gets Internal, the server's owner the exception."""
         self.fail(StatusError(Code.INTERNAL, "internal error"))

@@ -216,16 +216,20 @@ class Http2Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._last_read = self._loop.time()
-        if self._unparsed:
+        if self._unparsed or self.connection.behind:
             self._unparsed += data
             return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         if len(data) > limits.READ_SLICE_BYTES:
             data, self._unparsed = data[: limits.READ_SLICE_BYTES], data[limits.READ_SLICE_BYTES :]
-            self._loop.call_soon(self._parse_more)
-            self._update_reading()
         connection = self.connection
         connection.dirty = True
         connection.receive(data)
+        if self._unparsed or connection.behind:
+            self._loop.call_soon(self._parse_more)
+            self._update_reading()
         if connection.out and len(connection.out) == connection.ping_acks and not connection.wants_close:
             # Go's client sends a ping with every few requests, to measure; its answer goes out with theirs, which
             # spares a write and a wake-up of the client for each of them.
@@ -235,15 +239,17 @@ class Http2Protocol(asyncio.Protocol):
             self.flush()
 
     def _parse_more(self) -> None:
-        data, self._unparsed = self._unparsed, b""
-        if data and not self.connection.wants_close:
-            self.data_received(data)
+        data = b""
+        if not self.connection.behind:
+            data, self._unparsed = self._unparsed, b""
+        if not self.connection.wants_close:
+            self._parse(data)
             self._update_reading()
 
     def _update_reading(self) -> None:
         transport = self._transport
         assert transport is not None
-        reading = self.connection.writable and not self._unparsed
+        reading = self.connection.writable and not self._unparsed and not self.connection.behind
         if reading != self._reading and not transport.is_closing():
             self._reading = reading
             if reading:

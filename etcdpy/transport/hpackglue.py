@@ -14,6 +14,7 @@ from hpack.hpack import decode_integer, encode_integer
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
+from etcdpy import work_limits
 from etcdpy.transport.frames import ConnectionFault, ErrorCode
 
 Field = tuple[bytes, bytes]
@@ -21,10 +22,15 @@ Field = tuple[bytes, bytes]
 _FIELD_OVERHEAD_BYTES: Final = 32
 _STATIC: Final[tuple[Field | None, ...]] = (None, *HeaderTable.STATIC_TABLE)
 _DYNAMIC_START: Final = len(_STATIC)
+_TABLE_UPDATES_MAX: Final = 2
+"""At the start of a block: the smallest size since the last block, and the final one (RFC 7541, 4.2)."""
 
 
 class HeaderListTooLarge(Exception):
-    """The decoded list is over the advertised SETTINGS_MAX_HEADER_LIST_SIZE. The table stays in step."""
+    """The decoded list is over the advertised SETTINGS_MAX_HEADER_LIST_SIZE. The table stays in step.
+
+    A list several times as large ends the connection instead: decoding what nobody will read holds the loop.
+    """
 
 
 class BlockDecoder:
@@ -54,6 +60,7 @@ class BlockDecoder:
         fields: list[Field] = []
         dynamic = self._table.dynamic_entries
         position, size, room = 0, len(block), self._max_list_bytes
+        enough, updates = room * (1 - work_limits.HEADER_LIST_OVERRUN_FACTOR), 0
         while position < size:
             first = block[position]
             if first & 0x80:
@@ -74,6 +81,9 @@ class BlockDecoder:
             elif first & 0x20:
                 if fields:
                     raise HPACKError("table size update after a field")
+                updates += 1
+                if updates > _TABLE_UPDATES_MAX:
+                    raise HPACKError("more than two table size updates")
                 position = self._resize(block, position)
                 continue
             else:
@@ -81,6 +91,8 @@ class BlockDecoder:
             room -= len(field[0]) + len(field[1]) + _FIELD_OVERHEAD_BYTES
             if room >= 0:
                 fields.append(field)
+            elif room < enough:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header list too large")
         if room < 0:
             raise HeaderListTooLarge
         return fields

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import h11
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 from etcdpy.transport.exchange import (
     INTERNAL_ERROR,
     TOO_LARGE,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from etcdpy.transport.server import Server
 
 _BAD_REQUEST = HttpResponse(400, [("content-type", "text/plain; charset=utf-8")], b"400 Bad Request")
+_NO_TUNNEL = HttpResponse(405, [("content-type", "text/plain; charset=utf-8")], b"405 Method Not Allowed")
 _HEAD_TOO_LARGE = HttpResponse(
     431, [("content-type", "text/plain; charset=utf-8")], b"431 Request Header Fields Too Large"
 )
@@ -67,6 +68,8 @@ class Http1Protocol(asyncio.Protocol):
         self._lingering = False
         self._pipelined_bytes = 0
         self._paused_reading = False
+        self._behind = False
+        """Whether events are left that would have held the loop for too long; they are taken in the next turn."""
         self._at_eof = False
         self._draining = False
         self._lost = False
@@ -100,6 +103,8 @@ class Http1Protocol(asyncio.Protocol):
         if self._lingering:
             return
         self._http.receive_data(data)
+        if self._behind:
+            return
         if self._task is None or self._inflow is not None:
             self._read_events()
         else:
@@ -114,7 +119,7 @@ class Http1Protocol(asyncio.Protocol):
         if self._inflow is not None:
             self._inflow.fail("unexpected EOF")
         if self._task is None:
-            return False
+            return self._behind and not self._peer.secure
         if self._streaming:
             self._task.cancel()
             return False
@@ -126,9 +131,17 @@ class Http1Protocol(asyncio.Protocol):
         return self._transport
 
     def _read_events(self) -> None:
-        """Take events until a request is complete or more bytes are needed."""
+        """Take events until a request is complete, more bytes are needed, or others must have their turn."""
+        left = work_limits.HTTP_EVENTS_PER_TURN
         try:
             while self._task is None or self._inflow is not None:
+                left -= 1
+                if left < 0:
+                    self._read_on_later()
+                    return
+                if self._http.their_state is h11.IDLE and self._has_too_many_lines():
+                    self._refuse(_HEAD_TOO_LARGE)
+                    return
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
                     if self._http.they_are_waiting_for_100_continue:
@@ -145,12 +158,40 @@ class Http1Protocol(asyncio.Protocol):
                 self._inflow.fail(str(error))
                 self._inflow = None
                 return
-            self._start(self._answer(_HEAD_TOO_LARGE if error.error_status_hint == 431 else _BAD_REQUEST, "GET"))
+            self._refuse(_HEAD_TOO_LARGE if error.error_status_hint == 431 else _BAD_REQUEST)
+
+    def _has_too_many_lines(self) -> bool:
+        """Whether the head that is coming has so many lines that h11 would hold the loop with them."""
+        waiting = self._http.trailing_data[0]
+        if len(waiting) < work_limits.HTTP_HEAD_LINES_MAX:
+            return False
+        ends = [at for at in (waiting.find(b"\n\r\n"), waiting.find(b"\n\n")) if at >= 0]
+        return waiting.count(b"\n", 0, min(ends, default=len(waiting))) > work_limits.HTTP_HEAD_LINES_MAX
+
+    def _read_on_later(self) -> None:
+        self._behind = True
+        if not self._open_transport().is_closing():
+            self._open_transport().pause_reading()
+        self._server.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._behind = False
+        transport = self._open_transport()
+        if self._lost or transport.is_closing():
+            return
+        self._read_events()
+        held = self._behind or self._paused_reading or (self._inflow is not None and self._inflow.is_full)
+        if not held and not transport.is_closing():
+            transport.resume_reading()
 
     def _take_event(self, event: object) -> None:
         if isinstance(event, h11.Request):
             self._request = event
             self._body = bytearray()
+            if event.method == b"CONNECT":
+                # h11 would take a good answer for the beginning of a tunnel.
+                self._refuse(_NO_TUNNEL)
+                return
             if event.target.partition(b"?")[0].decode("latin-1") in self._streamed:
                 self._cancel_timer()
                 self._request_stream = self._inflow = RequestBody(self._open_transport())
@@ -162,13 +203,17 @@ class Http1Protocol(asyncio.Protocol):
         elif isinstance(event, h11.Data):
             self._body += event.data
             if len(self._body) > limits.HTTP_BODY_BYTES_MAX:
-                self._start(self._answer(TOO_LARGE, "POST"))
+                self._refuse(TOO_LARGE)
         elif isinstance(event, h11.EndOfMessage) and self._inflow is not None:
             self._inflow.end()
             self._inflow = None
         elif isinstance(event, h11.EndOfMessage):
             self._cancel_timer()
             self._start(self._run())
+
+    def _refuse(self, response: HttpResponse) -> None:
+        """Answer without a handler. What is wrong may come after a head, and a HEAD gets no body."""
+        self._start(self._answer(response, self._request.method.decode("latin-1") if self._request else "GET"))
 
     def _start(self, work: asyncio.Future[None] | object) -> None:
         self._pipelined_bytes = 0
@@ -190,6 +235,7 @@ class Http1Protocol(asyncio.Protocol):
             self._close()
             return
         self._http.start_next_cycle()
+        self._request = None
         self._set_timer(limits.HTTP_IDLE_SECONDS_MAX)
         if self._paused_reading:
             self._paused_reading = False

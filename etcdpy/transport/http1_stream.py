@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +38,16 @@ class RequestBody:
     def feed(self, piece: bytes) -> None:
         """Bytes have come."""
         self._pieces.append(piece)
-        self._waiting_bytes += len(piece)
+        self._waiting_bytes += len(piece) + work_limits.HTTP_PIECE_OVERHEAD_BYTES
         self._news.set()
         if self._waiting_bytes > limits.HTTP_STREAMED_BYTES_WAITING_MAX and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the socket is not read until the handler has taken some."""
+        return self._paused
 
     def end(self) -> None:
         """The body is whole."""
@@ -72,7 +77,7 @@ class RequestBody:
             except TimeoutError:
                 self.fail("nothing came for too long")
         piece = self._pieces.popleft()
-        self._waiting_bytes -= len(piece)
+        self._waiting_bytes -= len(piece) + work_limits.HTTP_PIECE_OVERHEAD_BYTES
         if self._paused and self._waiting_bytes <= limits.HTTP_STREAMED_BYTES_WAITING_MAX // 2:
             self._paused = False
             if not self._transport.is_closing():

@@ -15,8 +15,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from etcdpy import limits
-from etcdpy.errors import EtcdError
+from etcdpy import limits, work_limits
 from etcdpy.transport import frames
 from etcdpy.transport.calls import Call, Method, Peer
 from etcdpy.transport.frames import (
@@ -64,6 +63,9 @@ class Http2Connection(Sender):
         self._heads = HeadReader(BlockDecoder(limits.HEADER_LIST_BYTES_MAX, limits.HEADER_TABLE_BYTES), service.resolve)
         self._guard = Guard(ping_min_seconds)
         self._rest = b""
+        self.behind = False
+        """Whether whole frames are left that would have held the loop for too long: call `receive` again, next turn."""
+        self._work = 0
         self._greeted = False
         self._settled = False  # the client's first SETTINGS has come
         self._next_fast = _NO_FAST_ROAD  # the id of the next stream, where the fast road is open to it
@@ -99,7 +101,12 @@ class Http2Connection(Sender):
     # --- the road in ---
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the client. Never raises for what the client sent; look at `wants_close` afterwards."""
+        """Take bytes from the client. Never raises for what the client sent.
+
+        Look at `wants_close` and `behind` afterwards.
+        """
+        self.behind = False
+        self._work = 0
         if self.wants_close:
             return
         try:
@@ -115,10 +122,11 @@ class Http2Connection(Sender):
         except ConnectionFault as fault:
             self.terminate(fault.code, fault.reason.encode())
 
-    def _parse(self, data: bytes, position: int) -> None:  # noqa: C901 - one loop: a call a frame costs 1 us a request
+    def _parse(self, data: bytes, position: int) -> None:
         size = len(data)
         streams, by_block, max_receive = self.streams, self._heads.by_block, self.service.max_receive_bytes
         from_bytes, pending_max = int.from_bytes, limits.PENDING_ANSWER_BYTES_MAX
+        last_this_turn = self.last_stream + 2 * work_limits.REQUESTS_PER_TURN
         taken = 0  # bytes of DATA frames on the fast road
         while size - position >= 9:
             word, flags, stream_id = _FRAME(data, position)
@@ -152,16 +160,15 @@ class Http2Connection(Sender):
                         method.received_bytes += message_bytes
                         try:
                             method.handler(call, data[start + 5 : end])
-                        except EtcdError as error:
-                            call.fail(error)
                         except Exception as error:
-                            call.crash(error)
+                            call.fail_with(error)
                         continue
             elif stream_id == self._next_fast and flags == FLAG_END_HEADERS and word & 255 == HEADERS:
                 head = by_block.get(data[start:end])
                 if (
                     head is not None
                     and head.plain_unary
+                    and stream_id < last_this_turn
                     and len(streams) < self._max_streams
                     and self.pending_bytes <= pending_max
                 ):
@@ -178,9 +185,15 @@ class Http2Connection(Sender):
             self._one_frame(word & 255, flags, stream_id & MAX_STREAM_ID, data[start:end])
             if self.wants_close:
                 return
+            if self._work > work_limits.FRAME_WORK_PER_TURN or self.last_stream >= last_this_turn:
+                self.behind = size - position >= 9
+                break
         if position < size:
             self._rest = data[position:] if position else data
         self._unacked += taken
+        self._give_connection_back()
+
+    def _give_connection_back(self) -> None:
         if self._unacked >= limits.CONNECTION_WINDOW_BYTES >> 2:
             self.out.append(frames.window_update(0, self._unacked))
             self._unacked = 0
@@ -204,6 +217,7 @@ class Http2Connection(Sender):
     def _one_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self.wants_close:
             return
+        self._work += work_limits.FRAME_WORK + len(payload) // work_limits.FRAME_WORK_PER_BYTES
         if not self._settled and kind != SETTINGS:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
         if self._block_stream and (kind != CONTINUATION or stream_id != self._block_stream):
@@ -221,9 +235,7 @@ class Http2Connection(Sender):
         self._unacked += flow
         if self._unacked > limits.CONNECTION_WINDOW_BYTES:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window exceeded")
-        if self._unacked >= limits.CONNECTION_WINDOW_BYTES >> 2:
-            self.out.append(frames.window_update(0, self._unacked))
-            self._unacked = 0
+        self._give_connection_back()
         if flags & FLAG_PADDED:
             payload = _unpad(payload)
         stream = self.streams.get(stream_id)
@@ -315,6 +327,7 @@ class Http2Connection(Sender):
             self._on_block(self._block_flags, stream_id, block)
 
     def _on_block(self, flags: int, stream_id: int, block: bytes) -> None:
+        self._work += work_limits.FRAME_WORK_HEADERS + len(block) // (work_limits.FRAME_WORK_PER_BYTES // 2)
         self._reopen_fast_road()
         stream = self.streams.get(stream_id)
         if stream is not None:

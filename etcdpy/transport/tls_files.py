@@ -33,6 +33,8 @@ T = TypeVar("T")
 # As Go does: the first block whose type ends so is the key; blocks such as EC PARAMETERS before it are passed over.
 _KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
 
+_PUBLIC_FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
@@ -163,10 +165,14 @@ def parse_key_pair(cert_path: str, key_path: str, contents: Sequence[bytes]) -> 
     try:
         # Validating an RSA key's primes takes up to 0.1 s; that it fits the certificate is all that is needed here.
         key = serialization.load_pem_private_key(block.group(0), None, unsafe_skip_rsa_key_validation=True)
+        own = key.public_key().public_bytes(*_PUBLIC_FORM)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # not chained: the cause may speak of the key's bytes
         raise TlsConfigError(f"{key_path}: the private key cannot be read") from None
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != certificates[0].public_key().public_bytes(*form):
+    try:
+        certified = certificates[0].public_key().public_bytes(*_PUBLIC_FORM)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise TlsConfigError(f"{cert_path}: the certificate's public key cannot be read") from error
+    if own != certified:
         raise TlsConfigError(f"{key_path}: the key does not belong to the certificate in {cert_path}")
     pair = KeyPair(certificates, block.group(0) + b"\n")
     try:

@@ -154,6 +154,8 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         self.connection.receive(data)
+        while self.connection.behind:
+            self.connection.receive(b"")
 
     def request(self, stream: int, body: bytes | None = b"hi", *, end: bool = True, **changes: str | None) -> None:
         """HEADERS and DATA of a call; body None: HEADERS alone."""

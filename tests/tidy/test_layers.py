@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LAYERS: Final = (
     ("limits_cluster",),
-    ("", "errors", "limits", "backend", "proto", "duration", "histogram", "wire"),
+    ("", "errors", "limits", "work_limits", "backend", "proto", "duration", "histogram", "wire"),
     ("commandline",),
     ("raft",),
     ("mvcc",),
@@ -33,7 +33,7 @@ LAYERS: Final = (
 )
 """From the ground up; a room imports itself and lower layers. Rooms of one layer do not know each other."""
 
-_GROUND = {"", "errors", "limits", "duration", "histogram", "wire"}
+_GROUND = {"", "errors", "limits", "work_limits", "duration", "histogram", "wire"}
 NARROWER: Final = {
     "commandline": _GROUND,
     "mvcc": {*_GROUND, "backend", "proto"},  # not raft: what is stored does not know how it was agreed on

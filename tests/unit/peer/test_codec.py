@@ -125,3 +125,19 @@ def test_nonsense_on_the_msgapp_stream_is_named(stream: bytes) -> None:
 def test_nonsense_on_the_message_stream_is_named() -> None:
     with pytest.raises(MalformedFrame):
         MessageDecoder().feed(pack(">Q", 2) + b"\x08\xff")
+
+
+def test_entries_without_bytes_are_refused() -> None:
+    """Found by tests/fuzz: each costs 8 bytes to send and 200 to hold, and their number had no bound."""
+    with pytest.raises(MalformedFrame, match="limit exceeded"):
+        AppDecoder(1, 2).feed(b"\x01" + pack(">Q", 2**40))
+    with pytest.raises(MalformedFrame, match="too short"):
+        AppDecoder(1, 2).feed(b"\x01" + pack(">Q", 1000) + bytes(8))
+
+
+@pytest.mark.parametrize("field", [b"\x08\x01", b"\x62\x00", b"\xfa\x01\x00", b"\x3a\x00"])
+def test_a_message_of_repeated_fields_is_refused(field: bytes) -> None:
+    """Found by tests/fuzz: 40 KB of them held the loop for 16 ms."""
+    body = field * 1000
+    with pytest.raises(MalformedFrame, match="too many fields"):
+        MessageDecoder().feed(pack(">Q", len(body)) + body)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etcdpy import work_limits
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import MalformedMessage
@@ -33,7 +34,7 @@ MESSAGES = st.builds(
     type=st.integers(0, 23),
     to=NUMBER,
     from_=NUMBER,
-    term=NUMBER,
+    term=st.integers(0, work_limits.RAFT_TERM_MAX),
     log_term=NUMBER,
     index=NUMBER,
     entries=st.lists(ENTRIES, max_size=4),
@@ -128,3 +129,12 @@ def test_entries_are_encoded_once() -> None:
 def test_names() -> None:
     assert type_name(raft_pb2.MsgApp) == "MsgApp"
     assert type_name(99) == "type 99"
+
+
+def test_a_term_that_no_election_reaches_is_refused() -> None:
+    """Found by tests/fuzz: the next election of a member that believed it ended the process."""
+    data = b"".join(encode_message(Message(raft_pb2.MsgVote, to=1, from_=2, term=work_limits.RAFT_TERM_MAX)))
+    assert decode_message(data).term == work_limits.RAFT_TERM_MAX
+    data = b"".join(encode_message(Message(raft_pb2.MsgVote, to=1, from_=2, term=2**64 - 1)))
+    with pytest.raises(MalformedMessage, match="no election reaches"):
+        decode_message(data)

@@ -102,7 +102,10 @@ def test_who_registered_before_comes_back() -> None:
     assert join(registry) == "me=http://me:1"
 
 
-@pytest.mark.parametrize(("size", "text"), [(None, "size key not found"), ("many", "size key is bad"), ("0", "bad")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "size key not found"), ("many", "size key is bad"), ("0", "bad"), ("9" * 5000, "size key is bad")],
+)
 def test_the_size_must_be_there(size: str | None, text: str) -> None:
     with pytest.raises(DiscoveryError, match=text):
         join(Memory(size))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcdpy import limits
 from etcdpy.server import process
 from etcdpy.server.loop_lag import LoopLag
+from etcdpy.server.run import report_unraisable
 
 
 def test_too_few_descriptors() -> None:
@@ -19,6 +22,15 @@ def test_too_few_descriptors() -> None:
     with pytest.raises(process.TooFewDescriptors, match="file descriptor limit of etcd process is too low"):
         process.check_descriptor_limit(150)
     assert process.check_descriptor_limit() == process.descriptor_limit() - 150
+
+
+def test_descriptors_up_to_the_hard_limit_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, pair: asked.append(pair))
+    for soft, hard in ((1024, 4096), (1024, resource.RLIM_INFINITY), (4096, 4096)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _kind, pair=(soft, hard): pair)
+        process.raise_descriptor_limit()
+    assert asked == [(4096, 4096), (process.DESCRIPTORS_WITHOUT_LIMIT, resource.RLIM_INFINITY)]
 
 
 def test_open_descriptors_are_counted() -> None:
@@ -89,3 +101,13 @@ def test_loop_lag_counts_how_late_the_timer_is() -> None:
     assert stalls == [pytest.approx(0.25)]
     lag.stop()
     assert loop.handle.cancelled
+
+
+def test_a_server_name_that_is_no_ascii_is_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Found by tests/fuzz: Python wrote a traceback to stderr for each such handshake."""
+    raised: Any = SimpleNamespace(exc_value=UnicodeDecodeError("ascii", b"\xff", 0, 1, "x"), object=b"\xff")
+    report_unraisable(raised)
+    assert not caplog.records
+    raised = SimpleNamespace(exc_value=RuntimeError("a bug"), object=None)
+    report_unraisable(raised)
+    assert "a bug" in str(caplog.records[0].__dict__)

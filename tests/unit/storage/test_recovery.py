@@ -359,3 +359,12 @@ def test_a_copy_of_an_idle_member_is_a_backup(data: Path, tmp_path: Path) -> Non
     shutil.copytree(data, tmp_path / "copy")
     engine.close()
     opens(tmp_path / "copy", 29, 30)
+
+
+def test_a_format_that_is_no_line_is_shown_as_one(data: Path) -> None:
+    """Found by tests/fuzz: the refusal is one line of the log, whatever FORMAT holds."""
+    (data / "member" / "FORMAT").write_bytes(b"etcdpy data 1\n\x1b[2J" + b"x" * 5000)
+    with pytest.raises(StorageError) as caught:
+        Engine.open(data)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500

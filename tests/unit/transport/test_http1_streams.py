@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 from etcdpy.transport.calls import Peer
 from etcdpy.transport.chunked import ChunkDecoder
 from etcdpy.transport.exchange import HttpHandler, HttpRequest, HttpResponse
@@ -358,6 +358,73 @@ def test_room_is_told_when_the_client_reads_on() -> None:
             while not owner.rooms:
                 await reader.read(1_000_000)
             assert owner.answer.has_room
+            writer.close()
+
+    run(scenario())
+
+
+class Turns:
+    """Counts the turns of the loop."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.running = True
+
+    def count(self) -> None:
+        self.seen += 1
+        if self.running:
+            asyncio.get_running_loop().call_soon(self.count)
+
+
+def test_a_body_of_tiny_chunks_leaves_others_their_turn() -> None:
+    """Found by tests/fuzz: 43,000 chunks in one read held the loop for 0.2 s."""
+    chunks = b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n"
+
+    async def scenario() -> None:
+        bodies: list[int] = []
+
+        async def handler(request: HttpRequest) -> HttpResponse:
+            size = len(request.body)
+            if request.stream is not None:
+                size = sum([len(piece) async for piece in request.stream])
+            bodies.append(size)
+            return HttpResponse(204)
+
+        async with serving(handler) as (_, port):
+            for path in (b"/whole", b"/in"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                turns = Turns()
+                writer.write(b"POST " + path + b" HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" + chunks)
+                await writer.drain()
+                turns.count()
+                assert (await head_of(reader)).startswith("HTTP/1.1 204")
+                assert turns.seen > len(chunks) / 6 / work_limits.HTTP_EVENTS_PER_TURN
+                turns.running = False
+                writer.close()
+        assert bodies == [40_000, 40_000]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"CONNECT /x HTTP/1.1\r\nhost: a\r\n\r\n", "405"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n" + b"a:b\r\n" * 1500 + b"\r\n", "431"),
+        (b"HEAD / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "400"),
+    ],
+)
+def test_requests_that_were_bugs(request_bytes: bytes, status: str) -> None:
+    """Found by tests/fuzz: a tunnel that h11 took for granted, a head of 6,000 lines, a body for a HEAD."""
+
+    async def scenario() -> None:
+        async def handler(_request: HttpRequest) -> HttpResponse:
+            return HttpResponse(200)
+
+        async with serving(handler) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request_bytes)
+            assert (await head_of(reader)).startswith(f"HTTP/1.1 {status}")
             writer.close()
 
     run(scenario())
