@@ -42,8 +42,9 @@ test: env  ## run every test: style, units, properties, and real processes besid
 test-fast: env  ## run the tests that start no process: about a minute
 	@$(PYTEST) --ignore=tests/processes --ignore=tests/interop --ignore=tests/tidy
 
-soak: env  ## simulate clusters under random seeds for SECONDS (an hour), and name each seed that fails
-	@$(BIN)/python -m tests.simulation --soak $(SECONDS)
+soak: env  ## clusters and hostile inputs under random seeds for SECONDS (an hour, half each); names each seed that fails
+	@$(BIN)/python -m tests.simulation --soak $$(( $(SECONDS) / 2 )); simulated=$$?; \
+	    $(BIN)/python -m tests.fuzz --soak $$(( $(SECONDS) / 2 )) && exit $$simulated
 
 lint: env  ## ruff and mypy, without changing anything
 	$(BIN)/ruff check
