@@ -60,7 +60,8 @@ def _put_one_client(target: Target, total: int) -> Load:
     return run_benchmark(build_reference("benchmark"), target, _put_arguments("--conns=1", "--clients=1"), total)
 
 
-def _put_many_clients(target: Target, total: int) -> Load:
+def put_many_clients(target: Target, total: int) -> Load:
+    """W2's load: 1,000 clients on 100 connections."""
     return run_benchmark(build_reference("benchmark"), target, _put_arguments(*_CONNECTIONS_CLIENTS), total)
 
 
@@ -113,8 +114,8 @@ def _list(member: Member, total: int) -> Load:
 
 WORKLOADS: Final = [
     Workload("W1", "put, 1 client", 6_000, 1_500, _put_one_client, 1.2),
-    Workload("W2", "put, 100 connections, 1,000 clients", 150_000, 30_000, _put_many_clients, 2.0, p99_no_worse=True),
-    Workload("W2-tls", "the same over mutual TLS", 80_000, 20_000, _put_many_clients, 3.0, tls=True),
+    Workload("W2", "put, 100 connections, 1,000 clients", 150_000, 30_000, put_many_clients, 2.0, p99_no_worse=True),
+    Workload("W2-tls", "the same over mutual TLS", 80_000, 20_000, put_many_clients, 3.0, tls=True),
     Workload(
         "W2-h2load", "put by h2load, 50 connections x 20 streams", 200_000, 40_000, _put_h2load, 2.5, server_us_max=28.0
     ),
@@ -163,13 +164,13 @@ WORKLOADS: Final = [
     Workload(
         "W4", "list of 10,000 keys of 1 KB, one shot, 1 client", 60, 15, _list, 1.5, revisions=0, prepare=_store_list
     ),
-    Workload("W11-put", "put, 3 members, 1,000 clients over all", 60_000, 15_000, _put_many_clients, 2.5, members=3),
+    Workload("W11-put", "put, 3 members, 1,000 clients over all", 60_000, 15_000, put_many_clients, 2.5, members=3),
     Workload(
         "W11-tls",
         "the same, mutual TLS between members and with clients",
         40_000,
         10_000,
-        _put_many_clients,
+        put_many_clients,
         3.0,
         members=3,
         tls=True,

@@ -1,4 +1,4 @@
-"""`etcdpy`: starts a member, or runs a sub-command (`etcdpy pki ...`).
+"""`etcdpy`: starts a member, or runs a sub-command (`etcdpy pki ...`, `etcdpy backup ...`).
 
 The member's flags are read as etcd reads them; sub-commands are click's. Nothing heavy is imported before it is known
 what is wanted.
@@ -24,6 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         pki.main(args=words[1:], prog_name="etcdpy pki")
         return 0
+    if words[:1] == ["backup"]:
+        from etcdpy.commandline import end_as_small_tools_do, run_tool
+        from etcdpy.utl.backups import backup
+
+        end_as_small_tools_do()
+        return run_tool(backup, "etcdpy backup", words[1:])
     return _member(words)
 
 

@@ -60,6 +60,17 @@ def parse_go_int(text: str, base: int) -> int:
     return value
 
 
+def parse_go_uint(text: str) -> int:
+    """A uint64 as Go's strconv.ParseUint reads it, base by prefix. Raises ValueError with Go's text."""
+    if text[:1] in ("+", "-") or not _INTEGER.fullmatch(text):
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    octal = re.fullmatch(r"0([0-7]+)", text)
+    value = int(octal[1], 8) if octal else int(text, 0)
+    if value >= 1 << 64:
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return value
+
+
 class _GoType(click.ParamType[Any]):
     """A parameter type whose complaint reads as pflag's."""
 
@@ -78,6 +89,7 @@ class _GoType(click.ParamType[Any]):
 
 
 INT: Final = _GoType("int", lambda text: parse_go_int(text, 0))
+UINT: Final = _GoType("uint", parse_go_uint)
 DURATION: Final = _GoType("duration", parse_duration)
 """Nanoseconds."""
 

@@ -63,7 +63,7 @@ def export_steps(view: View, file: BinaryIO) -> Generator[int, None, int]:
 
     Returns the size of the file, which is not synced. 200 MB per CPU second and more, from LevelDB: bench/interchange.
     """
-    return write_steps(file, _buckets(view))
+    return write_steps(file, buckets_of(view))
 
 
 def members_of(view: View) -> list[Member]:
@@ -80,7 +80,7 @@ def _bounds(prefix: bytes) -> tuple[bytes, bytes]:
     return prefix, prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
-def _buckets(view: View) -> Iterator[tuple[bytes, Items]]:
+def buckets_of(view: View) -> Iterator[tuple[bytes, Items]]:
     """etcd's buckets by name. It has all of them from the start, and some of its tools count on that."""
     yield schema.ALARM, _without_prefix(view, ALARM_BUCKET)
     yield schema.AUTH, _auth(view)

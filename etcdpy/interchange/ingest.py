@@ -33,7 +33,7 @@ from etcdpy.proto import auth_pb2, kv_pb2, lease_pb2, rpc_pb2
 from etcdpy.raft.types import ConfState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Container, Generator, Iterator
     from pathlib import Path
 
     from etcdpy.interchange.bolt_reader import Content
@@ -69,14 +69,43 @@ def ingest_steps(path: Path, put: Put, content: Content | None = None) -> Genera
     encrypted. 110 MB per CPU second for records of 1 KB, 80 MB for 256 bytes, LevelDB included: bench/interchange.
     """
     with BoltFile(path, content) as file:
-        missing = {schema.KEY, schema.META} - set(file.buckets())
-        if missing:
-            raise DamagedFileError(path, "root", f"not a backend file of etcd: no bucket {sorted(missing)[0]!r}")
-        done = 0
-        for bucket, convert in _CONVERTERS.items():
+        return (yield from ingest_open_file_steps(file, put))
+
+
+def ingest_open_file_steps(
+    file: BoltFile, put: Put, *, without: Container[bytes] = ()
+) -> Generator[int, None, SnapshotContent]:
+    """The same for a file that is open, and not for the buckets `without`."""
+    missing = {schema.KEY, schema.META} - set(file.buckets())
+    if missing:
+        raise DamagedFileError(file.path, "root", f"not a backend file of etcd: no bucket {sorted(missing)[0]!r}")
+    done = 0
+    for bucket, convert in _CONVERTERS.items():
+        if bucket not in without:
             done = yield from _bucket_steps(file, bucket, convert, put, done)
-        _cluster(file, put)
-        return _meta(file, put)
+    _cluster(file, put)
+    return _meta(file, put)
+
+
+def check_item(path: Path, bucket: bytes, key: bytes, value: bytes) -> None:
+    """Raise DamagedFileError where `ingest_steps` would not take that item of a bucket."""
+    convert = _CONVERTERS.get(bucket)
+    if convert is None:
+        return  # cluster and meta: what reads them at a start checks them
+    try:
+        convert(key, value)
+    except _Wrong as wrong:
+        place = f"bucket {bucket.decode()}, key {key[:64]!r}"
+        raise DamagedFileError(path, place, str(wrong).replace("\n", " ")) from None
+
+
+def revision_items(file: BoltFile) -> Iterator[tuple[bytes, bytes]]:
+    """All revisions in our form, in order. Raises DamagedFileError."""
+    for key, record in file.scan(schema.KEY):
+        try:
+            yield _revision(key, record)
+        except _Wrong as wrong:
+            raise _damaged(file, schema.KEY, key, wrong) from None
 
 
 def _bucket_steps(file: BoltFile, bucket: bytes, convert: Convert, put: Put, done: int) -> Generator[int, None, int]:

@@ -8,6 +8,7 @@ import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,9 +30,18 @@ class Workers:
         self._pool = ThreadPoolExecutor(limits.SNAPSHOT_THREADS, thread_name_prefix="etcdpy-snapshot")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. A waiter that is cancelled ends no sooner than `work`: what it then closes
-        must not be in use, and the number of a closed file may soon be another file's."""
+        """What `work` returns or raises; see `ended`."""
+        return await self.ended(self.begin(work))
+
+    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `work`. Where nobody waits until it has `ended`, what it raises is not heard of."""
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        running.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return running
+
+    async def ended(self, running: asyncio.Future[T]) -> T:
+        """What the work returns or raises. A waiter that is cancelled ends no sooner than the work: what it then closes
+        must not be in use, and the number of a closed file may soon be another file's."""
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -51,7 +61,8 @@ class Workers:
 
 
 async def run_paced(steps: Generator[Any, None, T], between: Callable[[], Awaitable[None]]) -> T:
-    """What `steps` returns. Its slices take half of the loop's time at the most, and none of it for long."""
+    """What `steps` returns. Its slices hold the loop for a moment only. While there is other work they leave it most of
+    the time; where a turn of the loop in between shows that there is none, they go on at once."""
     try:
         while True:
             began = perf_counter()
@@ -60,8 +71,11 @@ async def run_paced(steps: Generator[Any, None, T], between: Callable[[], Awaita
                     next(steps)
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
-            await between()
-            await asyncio.sleep(limits.SNAPSHOT_PAUSE_SECONDS)
+            began = perf_counter()
+            await asyncio.sleep(0)
+            if perf_counter() - began > limits.SNAPSHOT_IDLE_TURN_SECONDS:
+                await asyncio.sleep(limits.SNAPSHOT_PAUSE_SECONDS)
+            await between()  # last: it finds out whether what the slices read is still there
     finally:
         steps.close()
 
@@ -90,6 +104,8 @@ class TemporaryFile:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._synced_bytes = 0
         self.sealed = SealedFile(self._descriptor) if encrypted else None
+        self._open = Lock()
+        """Nobody closes it under a reader."""
 
     def write(self, data: bytes) -> int:
         """Take `data`, to be written here."""
@@ -135,21 +151,27 @@ class TemporaryFile:
         return write
 
     def read(self, position: int) -> bytes:
-        """A piece of what was written; empty at the end. Raises OSError, DamagedError."""
-        if self.sealed is not None:
-            return self.sealed.read(position, limits.SNAPSHOT_READ_BYTES)
-        return os.pread(self._descriptor, limits.SNAPSHOT_READ_BYTES, position)
+        """A piece of what was written; empty at the end, and once it was removed. Raises OSError, DamagedError."""
+        with self._open:
+            if self._descriptor < 0:
+                return b""
+            if self.sealed is not None:
+                return self.sealed.read(position, limits.SNAPSHOT_READ_BYTES)
+            return os.pread(self._descriptor, limits.SNAPSHOT_READ_BYTES, position)
 
     async def pieces(self, workers: Workers) -> AsyncIterator[bytes]:
-        """All of it."""
+        """All of it. The next piece is read while one is used."""
         position = 0
-        while piece := await workers.run(partial(self.read, position)):
+        reading = workers.begin(partial(self.read, position))
+        while piece := await workers.ended(reading):
             position += len(piece)
+            reading = workers.begin(partial(self.read, position))
             yield piece
 
     def remove(self) -> None:
         """It is not needed any more. Again is no error."""
         self.path.unlink(missing_ok=True)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with self._open:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1

@@ -10,6 +10,7 @@ from etcdpy.server import logs
 from etcdpy.server.snapshot_files import TemporaryFile, Workers, check_room, run_paced
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
 
     from etcdpy.storage.engine import Engine
@@ -51,15 +52,25 @@ class StateFile:
         check_room(path.parent, self._engine.state_bytes)
         file = self._file = TemporaryFile(path, encrypted=self._engine.encrypts_files)
 
+        writing: asyncio.Future[None] | None = None
+
         async def write() -> None:
+            nonlocal writing
             if file.should_write:
-                await self._workers.run(file.take())
+                # One piece is written while the next is made.
+                if writing is not None:
+                    await self._workers.ended(writing)
+                writing = self._workers.begin(file.take())
             if self._view is None:
                 raise Cancelled
 
         if self._view is None:
             raise Cancelled
-        await run_paced(export_steps(self._view, cast("BinaryIO", file)), write)
+        try:
+            await run_paced(export_steps(self._view, cast("BinaryIO", file)), write)
+        finally:
+            if writing is not None:
+                await self._workers.ended(writing)
         await self._workers.run(file.take())
         took = perf_counter() - began
         log.info("made a database snapshot", **{"snapshot-index": self.index, "bytes": file.size_bytes, "took": took})

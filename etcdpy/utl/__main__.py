@@ -1,4 +1,4 @@
-"""`etcdpyutl`: etcdutl's commands, as far as they are built. It works on files, while no member runs on them."""
+"""`etcdpyutl`: etcdutl's commands, and what else is done to files while no member runs on them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from etcdpy.commandline import (
     Failure,
     Group,
     end_as_small_tools_do,
-    global_values,
     run_tool,
 )
-from etcdpy.duration import NS_PER_SECOND
+from etcdpy.utl.backups import backup
+from etcdpy.utl.check import check
+from etcdpy.utl.completion import completion
 from etcdpy.utl.encryption import encryption
-from etcdpy.utl.member_files import LOCK_TIMEOUT_NS_DEFAULT, open_engine
+from etcdpy.utl.member_files import open_engine
+from etcdpy.utl.migrate import migrate
 from etcdpy.utl.options import global_options, key_file_option, masters_of, require
+from etcdpy.utl.snapshot import hashkv, snapshot
+from etcdpy.utl.work import timeout_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +43,12 @@ def etcdutl(ctx: click.Context) -> None:
 
 @etcdutl.command("version", cls=Command, globals_=global_options, short_help="Prints the version of etcdutl")
 def version() -> None:
-    """Print the etcd release whose protocols are spoken, and the API version."""
+    """Print the etcd release whose protocols are spoken, and the API version.
+
+    \b
+    Example:
+      etcdpyutl version
+    """
     click.echo(f"etcdutl version: {VERSION}\nAPI version: {API_VERSION}")
 
 
@@ -58,9 +67,8 @@ def defrag(ctx: click.Context, data_dir: str, key_file: str) -> None:
     from etcdpy.storage.errors import StorageError  # brings in LevelDB, which `version` need not pay for
 
     path = Path(data_dir)
-    timeout_ns = global_values(ctx).get("timeout", LOCK_TIMEOUT_NS_DEFAULT)
     try:
-        before, after = _defragment(path, timeout_ns / NS_PER_SECOND, masters_of(key_file))
+        before, after = _defragment(path, timeout_seconds(ctx), masters_of(key_file))
     except (OSError, StorageError) as error:
         raise Failure(Exit.ERROR, f"Failed to defragment etcd data[{path}] ({error})") from None
     click.echo(f"Finished defragmenting directory {path}: {before} bytes before, {after} after", err=True)
@@ -85,7 +93,8 @@ def _defragment(path: Path, timeout_seconds: float, masters: MasterKeys | None) 
         engine.close()
 
 
-etcdutl.add_command(encryption)
+for _command in (snapshot, hashkv, migrate, check, backup, completion, encryption):
+    etcdutl.add_command(_command)
 
 
 def run(words: Sequence[str] | None = None) -> int:

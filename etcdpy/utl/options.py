@@ -21,7 +21,7 @@ def global_options() -> list[click.Option]:
     """A fresh list of the flags that every command takes."""
     return [
         global_option("--timeout", type=DURATION, help="time to wait for the lock of the data directory, 0 for ever"),
-        global_option("--write-out", "-w", help="the output format: simple or json, where a command prints a result"),
+        global_option("--write-out", "-w", help="the output format (fields, json, protobuf, simple, table)"),
     ]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LAYERS: Final = (
     ("limits_cluster",),
-    ("", "errors", "limits", "work_limits", "backend", "proto", "duration", "histogram", "wire"),
+    ("", "errors", "limits", "work_limits", "backend", "proto", "duration", "histogram", "texttable", "wire"),
     ("commandline",),
     ("raft",),
     ("mvcc",),
@@ -33,7 +33,7 @@ LAYERS: Final = (
 )
 """From the ground up; a room imports itself and lower layers. Rooms of one layer do not know each other."""
 
-_GROUND = {"", "errors", "limits", "work_limits", "duration", "histogram", "wire"}
+_GROUND = {"", "errors", "limits", "work_limits", "duration", "histogram", "texttable", "wire"}
 NARROWER: Final = {
     "commandline": _GROUND,
     "mvcc": {*_GROUND, "backend", "proto"},  # not raft: what is stored does not know how it was agreed on
@@ -44,7 +44,9 @@ NARROWER: Final = {
     "peer": {*_GROUND, "proto", "raft", "transport"},  # carries messages: knows no state, no membership
     "client": {*_GROUND, "proto"},
     "ctl": {*_GROUND, "proto", "client", "commandline"},
-    "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "storage", "interchange"},
+    # works on files, with no member around; of the server it takes what reads flags about members
+    "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "membership", "storage", "interchange"}
+    | {"client", "server"},
     "local": {*_GROUND, "proto", "client", "commandline", "pki"},  # runs members as processes, as an operator does
     "pki": set(),  # stands alone: it also serves real etcd
 }

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
-from etcdpy.commandline import INT, Command, Exit, Failure, FlagError, global_option, global_values, parse_go_int
+from etcdpy.commandline import (
+    INT,
+    Command,
+    Exit,
+    Failure,
+    FlagError,
+    global_option,
+    global_values,
+    parse_go_int,
+    parse_go_uint,
+)
 from etcdpy.ctl.__main__ import run
 from etcdpy.ctl.options import DEFAULTS, global_options, read_options
 
@@ -153,3 +164,24 @@ def test_commands_may_be_shortened(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("etcdctl version: 3.")
     assert run(["nope"]) == Exit.ERROR
     assert capsys.readouterr().err.startswith('Error: unknown command "nope" for "etcdctl"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("17", 17), ("0x1F", 31), ("017", 15), ("18446744073709551615", 2**64 - 1)]
+)
+def test_unsigned_numbers_are_read_as_go_reads_them(text: str, value: int) -> None:
+    assert parse_go_uint(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("-1", "invalid syntax"),
+        ("+1", "invalid syntax"),
+        ("x", "invalid syntax"),
+        ("18446744073709551616", "value out of range"),
+    ],
+)
+def test_what_is_no_unsigned_number(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f'strconv.ParseUint: parsing "{re.escape(text)}": {reason}'):
+        parse_go_uint(text)

@@ -1,0 +1,180 @@
+"""Saving and restoring the whole state, etcdpy beside real etcd, by the tools that operators use.
+
+    python -m bench.backup [--megabytes 1000] [--data-root .bench]
+
+For each side: a member is filled with values of 1 KB; `etcdctl snapshot save` on the idle member; puts by 1,000 clients
+alone, then while saves follow one another; each one's `snapshot restore`, and its start until it is healthy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.load import Load, LoadError
+from bench.sides import SERVER_FLAGS
+from bench.workloads import put_many_clients
+from etcdpy.proto import rpc_pb2
+from tests.support.client import Client
+from tests.support.members import KINDS, Kind, Member
+from tests.support.reference import build_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VALUE_BYTES: Final = 1024
+PUTS: Final = 100_000
+BATCH: Final = 100
+FILLERS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one side took; seconds, megabytes, puts a second."""
+
+    megabytes: float
+    save_seconds: float
+    puts_alone: float
+    puts_while_saving: float
+    saves_meanwhile: int
+    late_10ms: float
+    """Of etcdpy: share of the loop's wake-ups that were 10 ms late or later while it did nothing but save; -1: etcd."""
+    restore_seconds: float
+    start_seconds: float
+
+
+def fill(member: Member, megabytes: int) -> None:
+    """Keys with values of 1 KB, by transactions of 100."""
+    keys = megabytes * 1_000_000 // VALUE_BYTES
+
+    def write(number: int) -> None:
+        with Client.of(member) as client:
+            for start in range(number * BATCH, keys, FILLERS * BATCH):
+                puts = [
+                    rpc_pb2.PutRequest(key=b"key/%09d" % each, value=b"%08d" % each * (VALUE_BYTES // 8))
+                    for each in range(start, start + BATCH)
+                ]
+                client.txn(success=[rpc_pb2.RequestOp(request_put=put) for put in puts])
+
+    with ThreadPoolExecutor(FILLERS) as pool:
+        list(pool.map(write, range(FILLERS)))
+
+
+def save(member: Member, path: Path) -> float:
+    """Seconds that etcdctl takes."""
+    path.unlink(missing_ok=True)
+    command = [str(build_reference("etcdctl")), f"--endpoints={member.endpoint}", "snapshot", "save", str(path)]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LoadError(f"snapshot save failed: {done.stderr[-500:]}")
+    return time.monotonic() - began
+
+
+def put(member: Member) -> Load:
+    """1,000 clients."""
+    return put_many_clients(member, PUTS)
+
+
+def saving(member: Member, path: Path, stop: threading.Event) -> Iterator[int]:
+    """Save again and again; counts."""
+    count = 0
+    while not stop.is_set():
+        save(member, path)
+        count += 1
+        yield count
+
+
+def put_while_saving(member: Member, path: Path) -> tuple[Load, int]:
+    """Puts, and how many saves ended meanwhile."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(lambda: list(saving(member, path, stop)))
+        time.sleep(0.5)
+        load = put(member)
+        stop.set()
+        return load, len(counting.result())
+
+
+def lag(member: Member) -> tuple[float, float]:
+    """Wake-ups of the loop, and those that came less than 10 ms late."""
+    if member.kind == "etcd":
+        return 0.0, 0.0
+    text = member.http("GET", "/metrics").body.decode()
+    counts = dict(re.findall(r'etcdpy_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text))
+    below = max((bound for bound in counts if float(bound) <= 0.0101), key=float)
+    return float(counts["+Inf"]), float(counts[below])
+
+
+def restore(kind: Kind, path: Path, directory: Path) -> tuple[float, float]:
+    """Seconds of the restore, and from the member's start until it is healthy."""
+    directory.mkdir()
+    member = Member(kind, directory, name="restored", flags=SERVER_FLAGS)
+    own = [flag for flag in member.peer_flags() if not flag.startswith("--listen")]
+    tool = [str(build_reference("etcdutl"))] if kind == "etcd" else [sys.executable, "-m", "etcdpy.utl"]
+    command = [*tool, "snapshot", "restore", str(path), f"--data-dir={member.data_dir}", "--name=restored", *own]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LoadError(f"snapshot restore failed: {done.stderr[-500:]}")
+    restored = time.monotonic() - began
+    began = time.monotonic()
+    member.launch()
+    try:
+        member.wait_ready(120)
+    finally:
+        member.kill()
+    return restored, time.monotonic() - began
+
+
+def measure(kind: Kind, megabytes: int, directory: Path) -> Figures:
+    """One side."""
+    path = directory / "saved.db"
+    with Member(kind, directory, flags=SERVER_FLAGS) as member:
+        fill(member, megabytes)
+        before = lag(member)
+        seconds = min(save(member, path) for _ in range(2))
+        after = lag(member)
+        size = path.stat().st_size / 1e6
+        kept = path.rename(directory / "kept.db")
+        alone = put(member)
+        meanwhile, saves = put_while_saving(member, path)
+    path.unlink(missing_ok=True)
+    wakes = after[0] - before[0]
+    late = 1 - (after[1] - before[1]) / wakes if wakes else -1.0
+    restored, started = restore(kind, kept, directory / "restore")
+    return Figures(size, seconds, alone.rate, meanwhile.rate, saves, late, restored, started)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--data-root", type=Path, default=Path.cwd() / ".bench", help="on the disk to measure")
+    parser.add_argument("--sides", nargs="+", choices=KINDS, default=list(KINDS))
+    arguments = parser.parse_args()
+    arguments.data_root.mkdir(exist_ok=True)
+    for kind in arguments.sides:
+        with tempfile.TemporaryDirectory(dir=arguments.data_root, prefix=f"backup-{kind}-") as name:
+            found = measure(kind, arguments.megabytes, Path(name))
+        print(
+            f"{kind}: {found.megabytes:.0f} MB; save {found.save_seconds:.2f} s; "
+            f"puts {found.puts_alone:.0f}/s alone, {found.puts_while_saving:.0f}/s while saving "
+            f"({found.puts_while_saving / found.puts_alone:.0%}, {found.saves_meanwhile} saves); "
+            f"loop 10 ms late: {found.late_10ms:.2%}; "
+            f"restore {found.restore_seconds:.2f} s, start {found.start_seconds:.2f} s",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""`etcdpy backup run`: one scheduled backup. Saved through the API, restored once to see that it can be, some kept.
+
+<dir>/etcd-20260131T235959Z.db    a backup that was verified; the time is when it was begun, in UTC. `.sealed` where
+                                  it is encrypted: `etcdpyutl encryption decrypt-backup` makes a .db of it again
+<dir>/.lock                       held while one is made
+<dir>/.verify-*, .etcd-*          on the way; removed at the next run
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from etcdpy.commandline import INT, Command, Exit, Failure
+from etcdpy.texttable import human_bytes
+from etcdpy.utl.check import backup, verify_file
+from etcdpy.utl.options import global_options, key_file_option, masters_of, require
+from etcdpy.utl.work import Progress, failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etcdpy.storage.key_file import MasterKeys
+
+_NAME = re.compile(r"etcd-[0-9]{8}T[0-9]{6}Z\.(db|sealed)")
+KEEP_DEFAULT: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whom to ask."""
+
+    endpoints: tuple[str, ...]
+    cacert: str
+    cert: str
+    key: str
+
+
+@backup.command("run", cls=Command, globals_=global_options, short_help="Makes a backup, verifies it, keeps some")
+@click.option("--endpoints", default="127.0.0.1:2379", show_default=True, help="The first one that answers is asked")
+@click.option("--cacert", default="", help="verify the server by this CA bundle")
+@click.option("--cert", default="", help="identify this client by this certificate file")
+@click.option("--key", default="", help="the key file of --cert")
+@click.option("--dir", "directory", default="", help="Required. Where the backups are kept")
+@click.option("--keep", type=INT, default=KEEP_DEFAULT, show_default=True, help="How many are kept, the newest")
+@click.option("--scratch-dir", default="", help="Where a backup is restored to verify it (default: --dir)")
+@click.option("--metrics-file", default="", help="A file for node_exporter's textfile collector, made anew by each run")
+@key_file_option
+@click.pass_context
+def run_backup(ctx: click.Context, /, directory: str, keep: int, metrics_file: str, **others: str) -> None:
+    """Save the state, restore it to a scratch place to see that it can be, and only then remove the oldest backups.
+
+    Meant for a timer. One run at a time in a directory. With --encryption-key-file what is kept is encrypted.
+
+    \b
+    Example:
+      etcdpy backup run --endpoints https://10.0.0.1:2379 --cacert ca.pem --cert client.pem --key client-key.pem \\
+        --dir /var/backups/etcd --keep 7 --metrics-file /var/lib/node_exporter/etcd_backup.prom
+    """
+    require(ctx, dir=directory)
+    if keep < 1:
+        raise Failure(Exit.BAD_ARGUMENTS, "--keep must be 1 or more: the newest backup is never removed")
+    place = Path(directory)
+    endpoints = tuple(part for part in others["endpoints"].split(",") if part)
+    source = Source(endpoints, others["cacert"], others["cert"], others["key"])
+    scratch = Path(others["scratch_dir"]) if others["scratch_dir"] else place
+    with failures():
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(place):
+            began = time.time()
+            try:
+                path, facts = make_backup(source, place, scratch, began, masters_of(others["key_file"]))
+                prune(place, keep)
+            except BaseException:
+                _write_metrics(metrics_file, place, began, succeeded=False)
+                raise
+            _write_metrics(metrics_file, place, began, succeeded=True, revision=facts["revision"])
+    size = human_bytes(path.stat().st_size)
+    click.echo(f"{path}: {size}, {facts['keys']} keys at revision {facts['revision']}, verified", err=True)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    with (place / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(Exit.ERROR, f"another run is making a backup in {place}") from None
+        for left in [*place.glob(".verify-*"), *place.glob(".etcd-*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+
+
+def make_backup(
+    source: Source, place: Path, scratch: Path, began: float, masters: MasterKeys | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Save, verify, and with `masters` encrypt. Raises Failure and what files raise."""
+    path = place / time.strftime("etcd-%Y%m%dT%H%M%SZ.db", time.gmtime(began))
+    unverified = place / f".{path.name}"
+    try:
+        _save(source, unverified)
+        facts = verify_file(unverified, scratch)
+        if masters is not None:
+            path = path.with_suffix(".sealed")
+            unverified = _sealed(unverified, place / f".{path.name}", masters)
+        unverified.rename(path)
+        _sync(place)
+    finally:
+        unverified.unlink(missing_ok=True)
+    return path, facts
+
+
+def _sealed(plain: Path, sealed: Path, masters: MasterKeys) -> Path:
+    """The file once more, encrypted; the plain one is removed."""
+    from etcdpy.storage import sealed_file
+
+    with plain.open("rb") as reader:
+        descriptor = os.open(sealed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as writer:
+            sealed_file.seal_backup(reader, writer, masters)
+            writer.flush()
+            os.fsync(writer.fileno())
+    plain.unlink()
+    return sealed
+
+
+def _save(source: Source, path: Path) -> None:
+    from etcdpy.client.channels import TlsFiles, open_channel
+    from etcdpy.client.snapshot import SnapshotFailed, save_snapshot
+
+    files = [Path(name) if name else None for name in (source.cacert, source.cert, source.key)]
+    tls = TlsFiles(*files) if any(files) else None
+    reasons = []
+    for endpoint in source.endpoints:
+        progress = Progress("saving", 0)
+        channel = open_channel(endpoint, tls)
+        try:
+            save_snapshot(channel, path, progress.show_of)
+            return
+        except SnapshotFailed as error:
+            reasons.append(f"{endpoint}: {error}")
+        finally:
+            channel.close()
+            progress.end()
+    raise Failure(Exit.ERROR, "no endpoint gave a snapshot: " + "; ".join(reasons or ["none was named"]))
+
+
+def _sync(place: Path) -> None:
+    from etcdpy.storage.leveldb import sync_directory
+
+    sync_directory(place)
+
+
+def kept(place: Path) -> list[Path]:
+    """The backups, oldest first."""
+    return sorted(path for path in place.iterdir() if _NAME.fullmatch(path.name))
+
+
+def prune(place: Path, keep: int) -> None:
+    """Remove all backups but the newest `keep`; other files are left alone."""
+    for path in kept(place)[:-keep]:
+        path.unlink()
+
+
+def _write_metrics(name: str, place: Path, began: float, *, succeeded: bool, revision: int = 0) -> None:
+    """What a monitor needs to notice that backups have stopped, or shrunk."""
+    if not name:
+        return
+    backups = kept(place)
+    figures = {
+        "last_run_success": int(succeeded),
+        "last_run_timestamp_seconds": int(began),
+        "last_run_duration_seconds": round(time.time() - began, 3),
+        "kept": len(backups),
+    }
+    if backups:
+        status = backups[-1].stat()
+        figures["last_success_timestamp_seconds"] = int(status.st_mtime)
+        figures["last_success_size_bytes"] = status.st_size
+    if revision:
+        figures["last_success_revision"] = revision
+    lines = [f"# TYPE etcdpy_backup_{key} gauge\netcdpy_backup_{key} {value}\n" for key, value in figures.items()]
+    path = Path(name)
+    making = path.with_name(f"{path.name}.{os.getpid()}")
+    making.write_text("".join(lines))
+    making.rename(path)
+
+
+__all__ = ["backup"]
