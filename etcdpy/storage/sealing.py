@@ -52,6 +52,11 @@ _MARK_AND_NUMBER: Final = Struct(">BH").pack
 _COUNTER: Final = Struct(">I").pack
 
 
+def is_sealed(record: bytes) -> bool:
+    """Whether a stored record is an encrypted one. An identity, which is random, may begin as one, and is shorter."""
+    return len(record) >= OVERHEAD_BYTES and record[0] == MARK
+
+
 class Refused(Exception):
     """A record that does not open; the caller knows where it stands."""
 
