@@ -12,7 +12,7 @@ Beside normal work, on the loop. A start goes on with whatever a crash left: wha
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
@@ -105,9 +105,8 @@ class Reencryption:
             while not engine.settled:
                 self._check()
                 yield Turn.WAITS
-            for name in (STATE, LOG):
-                yield from self._rewrite_tables(name)
-            if engine.states_installed == installed and engine.settled:
+            finished = (yield from self._rewrite_tables(STATE)) and (yield from self._rewrite_tables(LOG))
+            if finished and engine.states_installed == installed and engine.settled:
                 break
         engine.clear_database_notes()
         self._encryption.finish()
@@ -239,8 +238,9 @@ class Reencryption:
 
     # --- files ---
 
-    def _rewrite_tables(self, name: str) -> Generator[Turn, None, None]:
-        rewriting: Any = TableRewriting(*self._engine.sealed(name))
+    def _rewrite_tables(self, name: str) -> Generator[Turn, None, bool]:
+        """False when another state came in place of the one whose files these are."""
+        rewriting = TableRewriting(*self._engine.sealed(name))
         self._engine.table_rewriting = rewriting
         rewriting.start()
         try:
@@ -251,6 +251,7 @@ class Reencryption:
             self._engine.table_rewriting = None
         if rewriting.error is not None:
             raise rewriting.error
+        return rewriting.finished
 
 
 def meta_record(log: RaftLog, key: bytes, stored: bytes) -> bytes:

@@ -102,6 +102,29 @@ def test_a_new_member_leaves_nothing_readable(tmp_path: Path) -> None:
         database.close()
 
 
+def test_everything_is_read_in_order(tmp_path: Path) -> None:
+    """As Hash does: over users and roles and what stands around them."""
+    plain, sealed = (
+        new_engine(tmp_path / "plain"),
+        new_engine(tmp_path / "data", masters=masters(tmp_path / "k", "first")),
+    )
+    for engine in (plain, sealed):
+        for key, password in USERS:
+            engine.state.put(key, password)
+        for key in (b"a1", b"r1", b"t9", b"v0", b"x1"):
+            engine.state.put(key, key)
+        flush(engine)
+        engine.state.put(b"uauthUsers\0alice3x", b"open")  # between those on disk
+    for start, stop in ((b"", b"\xff"), (b"r", b"uauthUsers\0alice5"), (USERS[2][0], b"x"), (b"u", b"v"), (b"v", b"y")):
+        for reverse in (False, True):
+            expected = [pair for pair in plain.state.scan(start, stop, reverse=reverse) if pair[0][:1] != b"m"]
+            found = [pair for pair in sealed.state.scan(start, stop, reverse=reverse) if pair[0][:1] != b"m"]
+            assert found == expected
+            assert expected
+    plain.close()
+    sealed.close()
+
+
 def test_users_can_be_changed_and_removed(tmp_path: Path) -> None:
     data, keys = tmp_path / "data", masters(tmp_path / "keys", "first")
     made(data, keys)
@@ -251,6 +274,36 @@ def test_a_changed_key_file_takes_effect_while_running(tmp_path: Path) -> None:
         reopened(data, masters(key_file, "first"))
     engine = reopened(data, masters(key_file, "second"))
     assert engine.log.last_index() == COUNT + 5
+    engine.close()
+
+
+def test_an_entry_applied_in_slices_across_a_change_of_keys(tmp_path: Path) -> None:
+    """Its batch was begun under the older key and is written after the change: what it holds follows all the same."""
+    data, key_file = tmp_path / "data", tmp_path / "keys"
+    engine = new_engine(data, masters=masters(key_file, "first"))
+    fill(engine)
+    engine.hold_state()
+    engine.state.put(b"sx", b"x")
+    assert engine._held_batch is not None
+    engine.state.gather(engine._held_batch)
+    assert engine.encryption is not None
+    assert engine.encryption.change(masters(key_file, "second", "first"))
+    engine.state.put(b"sy", b"y")
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        for steps_taken, _ in enumerate(engine.reencryption(loop).steps()):
+            if steps_taken == 20:
+                engine.release_state()
+            if engine.has_open_writes:
+                engine.submit(engine.take_job(None, ()), lambda _job: None, loop)
+            await asyncio.sleep(0.001)
+
+    asyncio.run(go())
+    engine.close()
+    engine = reopened(data, masters(key_file, "second"))
+    check(engine)
+    assert (engine.state.get(b"sx"), engine.state.get(b"sy")) == (b"x", b"y")
     engine.close()
 
 
