@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _FIGURES: Final = ("rate", "p50_ms", "p99_ms", "server_us", "rss_mb", "revisions")
 
 
+_OWN_SIDES: Final = {"etcd": "plaintext", "etcdpy": "encrypted"}
+"""Where both sides are etcdpy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The rounds of one workload on one side: the median of each figure, and the range of the rate."""
@@ -28,6 +32,11 @@ class Summary:
     workload: Workload
     side: str
     rounds: list[Result]
+
+    @property
+    def label(self) -> str:
+        """What the side is called."""
+        return _OWN_SIDES.get(self.side, self.side) if self.workload.encrypted else self.side
 
     def median(self, figure: str) -> float:
         """The middle of the rounds."""
@@ -97,7 +106,7 @@ def print_table(comparisons: list[Comparison], checks: list[SyncCheck], rounds: 
             low, high = summary.spread("rate")
             table.add_row(
                 f"{workload.name}: {workload.what}" if not last else "",
-                summary.side,
+                summary.label,
                 rate_text(summary.median("rate")),
                 f"({rate_text(low)} to {rate_text(high)})",
                 f"{summary.median('p50_ms'):.2f}",
@@ -148,7 +157,7 @@ def write_json(path: Path, comparisons: list[Comparison], checks: list[SyncCheck
                 "ratio_goal": comparison.first.workload.ratio_min,
                 "missed": comparison.missed(),
                 "sides": {
-                    summary.side: {
+                    summary.label: {
                         "median": {figure: round(summary.median(figure), 3) for figure in _FIGURES},
                         "rounds": [result.as_json() for result in summary.rounds],
                     }

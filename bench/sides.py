@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.load import Load, LoadError
+from etcdpy.storage.key_file import new_line
 from tests.support.client import Client
 from tests.support.cluster import Cluster, ClusterTls
 from tests.support.members import Kind, Member, TlsFiles
@@ -69,17 +70,29 @@ def make_certificates(directory: Path) -> ClusterTls:
     return ClusterTls(clients, directory / "peer.pem", directory / "peer-key.pem")
 
 
+def _key_file(directory: Path) -> Path:
+    path = directory / "keys"
+    path.touch(0o600)
+    path.write_text(new_line("bench"))
+    return path
+
+
 @contextmanager
 def started(
     workload: Workload, kind: Kind, directory: Path, tls: ClusterTls
 ) -> Iterator[tuple[Member | Cluster, Sequence[Member]]]:
     """What the workload is sent to, fresh, and the members that make it up; ended afterwards."""
+    flags = list(SERVER_FLAGS)
+    if workload.encrypted:
+        if kind == "etcdpy":
+            flags.append(f"--encryption-key-file={_key_file(directory)}")
+        kind = "etcdpy"
     if workload.members == 1:
-        with Member(kind, directory, tls=tls.clients if workload.tls else None, flags=SERVER_FLAGS) as member:
+        with Member(kind, directory, tls=tls.clients if workload.tls else None, flags=flags) as member:
             yield member, [member]
     else:
         kinds = [kind] * workload.members
-        with Cluster(kinds, directory, tls=tls if workload.tls else None, flags=SERVER_FLAGS) as cluster:
+        with Cluster(kinds, directory, tls=tls if workload.tls else None, flags=flags) as cluster:
             yield cluster, list(cluster.members)
 
 

@@ -44,6 +44,8 @@ class Workload:
     """Where the usual number is too small for a median."""
     tls: bool = False
     prepare: Callable[[Client], None] | None = None
+    encrypted: bool = False
+    """Both sides are etcdpy, the second one with encryption at rest: etcd has none to compare with."""
     p99_no_worse: bool = False
     server_us_max: float | None = None
 
@@ -163,6 +165,18 @@ WORKLOADS: Final = [
     ),
     Workload(
         "W4", "list of 10,000 keys of 1 KB, one shot, 1 client", 60, 15, _list, 1.5, revisions=0, prepare=_store_list
+    ),
+    Workload("W2-enc", "W2 with encryption at rest", 150_000, 30_000, put_many_clients, 0.8, encrypted=True),
+    Workload(
+        "W4-enc",
+        "W4 with encryption at rest",
+        60,
+        15,
+        _list,
+        0.6,
+        revisions=0,
+        prepare=_store_list,
+        encrypted=True,
     ),
     Workload("W11-put", "put, 3 members, 1,000 clients over all", 60_000, 15_000, put_many_clients, 2.5, members=3),
     Workload(
