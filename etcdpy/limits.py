@@ -106,6 +106,26 @@ WATCH_PROGRESS_INTERVAL_SECONDS_MIN: Final = 0.1
 OBSERVE_BACKLOG_BYTES: Final = 64 * 1024
 """Unsent bytes of one Election.Observe above which it reads no further; its watch is held up in turn."""
 
+# --- JSON gateway ---
+
+JSON_DEPTH_MAX: Final = 10_000
+"""Objects and lists within each other. Go's number, so that its error comes where etcd gives it."""
+
+JSON_MESSAGES_DEPTH_MAX: Final = 100
+"""Messages within each other, as protobuf's own parsers bound them. Only transactions nest."""
+
+JSON_STEPS_PER_SLICE: Final = 500
+"""Tokens of a request's JSON between two looks at the clock, about 1 ms; a token may be as long as a body."""
+
+JSON_MESSAGE_WHOLE_BYTES: Final = 64 * 1024
+"""A message of an answer that is made JSON in one go, about 1 ms; a larger one is walked field by field."""
+
+JSON_PIECE_CHARACTERS: Final = 64 * 1024
+"""JSON that is written to a client at a time, and the longest answer that is sent in one piece."""
+
+JSON_STREAM_BACKLOG_BYTES: Final = 256 * 1024
+"""What a streaming call's requests may hold as JSON, beyond the largest message, while the first is not complete."""
+
 # --- lease ---
 
 LEASE_TTL_SECONDS_MAX: Final = 9_000_000_000

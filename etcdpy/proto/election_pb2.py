@@ -23,34 +23,45 @@ _sym_db = _symbol_database.Default()
 
 
 from etcdpy.proto import kv_pb2 as etcdpy_dot_proto_dot_kv__pb2
+from etcdpy.proto import http_pb2 as etcdpy_dot_proto_dot_http__pb2
 from etcdpy.proto import rpc_pb2 as etcdpy_dot_proto_dot_rpc__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65tcdpy/proto/election.proto\x12\x0cv3electionpb\x1a\x15\x65tcdpy/proto/kv.proto\x1a\x16\x65tcdpy/proto/rpc.proto\"=\n\x0f\x43\x61mpaignRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05lease\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x0c\"i\n\x10\x43\x61mpaignResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\'\n\x06leader\x18\x02 \x01(\x0b\x32\x17.v3electionpb.LeaderKey\"B\n\tLeaderKey\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x0b\n\x03rev\x18\x03 \x01(\x03\x12\r\n\x05lease\x18\x04 \x01(\x03\"\x1d\n\rLeaderRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"\\\n\x0eLeaderResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\x1c\n\x02kv\x18\x02 \x01(\x0b\x32\x10.mvccpb.KeyValue\"8\n\rResignRequest\x12\'\n\x06leader\x18\x01 \x01(\x0b\x32\x17.v3electionpb.LeaderKey\">\n\x0eResignResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\"I\n\x0fProclaimRequest\x12\'\n\x06leader\x18\x01 \x01(\x0b\x32\x17.v3electionpb.LeaderKey\x12\r\n\x05value\x18\x02 \x01(\x0c\"@\n\x10ProclaimResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader2\xf2\x02\n\x08\x45lection\x12I\n\x08\x43\x61mpaign\x12\x1d.v3electionpb.CampaignRequest\x1a\x1e.v3electionpb.CampaignResponse\x12I\n\x08Proclaim\x12\x1d.v3electionpb.ProclaimRequest\x1a\x1e.v3electionpb.ProclaimResponse\x12\x43\n\x06Leader\x12\x1b.v3electionpb.LeaderRequest\x1a\x1c.v3electionpb.LeaderResponse\x12\x46\n\x07Observe\x12\x1b.v3electionpb.LeaderRequest\x1a\x1c.v3electionpb.LeaderResponse0\x01\x12\x43\n\x06Resign\x12\x1b.v3electionpb.ResignRequest\x1a\x1c.v3electionpb.ResignResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65tcdpy/proto/election.proto\x12\x0cv3electionpb\x1a\x15\x65tcdpy/proto/kv.proto\x1a\x17\x65tcdpy/proto/http.proto\x1a\x16\x65tcdpy/proto/rpc.proto\"=\n\x0f\x43\x61mpaignRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05lease\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x0c\"i\n\x10\x43\x61mpaignResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\'\n\x06leader\x18\x02 \x01(\x0b\x32\x17.v3electionpb.LeaderKey\"B\n\tLeaderKey\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x0b\n\x03rev\x18\x03 \x01(\x03\x12\r\n\x05lease\x18\x04 \x01(\x03\"\x1d\n\rLeaderRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"\\\n\x0eLeaderResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\x1c\n\x02kv\x18\x02 \x01(\x0b\x32\x10.mvccpb.KeyValue\"8\n\rResignRequest\x12\'\n\x06leader\x18\x01 \x01(\x0b\x32\x17.v3electionpb.LeaderKey\">\n\x0eResignResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\"I\n\x0fProclaimRequest\x12\'\n\x06leader\x18\x01 \x01(\x0b\x32\x17.v3electionpb.LeaderKey\x12\r\n\x05value\x18\x02 \x01(\x0c\"@\n\x10ProclaimResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader2\xf4\x03\n\x08\x45lection\x12\x64\n\x08\x43\x61mpaign\x12\x1d.v3electionpb.CampaignRequest\x1a\x1e.v3electionpb.CampaignResponse\"\x19\xda\xcc\x18\x15/v3/election/campaign\x12\x64\n\x08Proclaim\x12\x1d.v3electionpb.ProclaimRequest\x1a\x1e.v3electionpb.ProclaimResponse\"\x19\xda\xcc\x18\x15/v3/election/proclaim\x12\\\n\x06Leader\x12\x1b.v3electionpb.LeaderRequest\x1a\x1c.v3electionpb.LeaderResponse\"\x17\xda\xcc\x18\x13/v3/election/leader\x12`\n\x07Observe\x12\x1b.v3electionpb.LeaderRequest\x1a\x1c.v3electionpb.LeaderResponse\"\x18\xda\xcc\x18\x14/v3/election/observe0\x01\x12\\\n\x06Resign\x12\x1b.v3electionpb.ResignRequest\x1a\x1c.v3electionpb.ResignResponse\"\x17\xda\xcc\x18\x13/v3/election/resignb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'etcdpy.proto.election_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAMPAIGNREQUEST']._serialized_start=92
-  _globals['_CAMPAIGNREQUEST']._serialized_end=153
-  _globals['_CAMPAIGNRESPONSE']._serialized_start=155
-  _globals['_CAMPAIGNRESPONSE']._serialized_end=260
-  _globals['_LEADERKEY']._serialized_start=262
-  _globals['_LEADERKEY']._serialized_end=328
-  _globals['_LEADERREQUEST']._serialized_start=330
-  _globals['_LEADERREQUEST']._serialized_end=359
-  _globals['_LEADERRESPONSE']._serialized_start=361
-  _globals['_LEADERRESPONSE']._serialized_end=453
-  _globals['_RESIGNREQUEST']._serialized_start=455
-  _globals['_RESIGNREQUEST']._serialized_end=511
-  _globals['_RESIGNRESPONSE']._serialized_start=513
-  _globals['_RESIGNRESPONSE']._serialized_end=575
-  _globals['_PROCLAIMREQUEST']._serialized_start=577
-  _globals['_PROCLAIMREQUEST']._serialized_end=650
-  _globals['_PROCLAIMRESPONSE']._serialized_start=652
-  _globals['_PROCLAIMRESPONSE']._serialized_end=716
-  _globals['_ELECTION']._serialized_start=719
-  _globals['_ELECTION']._serialized_end=1089
+  _globals['_ELECTION'].methods_by_name['Campaign']._loaded_options = None
+  _globals['_ELECTION'].methods_by_name['Campaign']._serialized_options = b'\332\314\030\025/v3/election/campaign'
+  _globals['_ELECTION'].methods_by_name['Proclaim']._loaded_options = None
+  _globals['_ELECTION'].methods_by_name['Proclaim']._serialized_options = b'\332\314\030\025/v3/election/proclaim'
+  _globals['_ELECTION'].methods_by_name['Leader']._loaded_options = None
+  _globals['_ELECTION'].methods_by_name['Leader']._serialized_options = b'\332\314\030\023/v3/election/leader'
+  _globals['_ELECTION'].methods_by_name['Observe']._loaded_options = None
+  _globals['_ELECTION'].methods_by_name['Observe']._serialized_options = b'\332\314\030\024/v3/election/observe'
+  _globals['_ELECTION'].methods_by_name['Resign']._loaded_options = None
+  _globals['_ELECTION'].methods_by_name['Resign']._serialized_options = b'\332\314\030\023/v3/election/resign'
+  _globals['_CAMPAIGNREQUEST']._serialized_start=117
+  _globals['_CAMPAIGNREQUEST']._serialized_end=178
+  _globals['_CAMPAIGNRESPONSE']._serialized_start=180
+  _globals['_CAMPAIGNRESPONSE']._serialized_end=285
+  _globals['_LEADERKEY']._serialized_start=287
+  _globals['_LEADERKEY']._serialized_end=353
+  _globals['_LEADERREQUEST']._serialized_start=355
+  _globals['_LEADERREQUEST']._serialized_end=384
+  _globals['_LEADERRESPONSE']._serialized_start=386
+  _globals['_LEADERRESPONSE']._serialized_end=478
+  _globals['_RESIGNREQUEST']._serialized_start=480
+  _globals['_RESIGNREQUEST']._serialized_end=536
+  _globals['_RESIGNRESPONSE']._serialized_start=538
+  _globals['_RESIGNRESPONSE']._serialized_end=600
+  _globals['_PROCLAIMREQUEST']._serialized_start=602
+  _globals['_PROCLAIMREQUEST']._serialized_end=675
+  _globals['_PROCLAIMRESPONSE']._serialized_start=677
+  _globals['_PROCLAIMRESPONSE']._serialized_end=741
+  _globals['_ELECTION']._serialized_start=744
+  _globals['_ELECTION']._serialized_end=1244
 # @@protoc_insertion_point(module_scope)

@@ -22,24 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from etcdpy.proto import http_pb2 as etcdpy_dot_proto_dot_http__pb2
 from etcdpy.proto import rpc_pb2 as etcdpy_dot_proto_dot_rpc__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65tcdpy/proto/lock.proto\x12\x08v3lockpb\x1a\x16\x65tcdpy/proto/rpc.proto\"*\n\x0bLockRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05lease\x18\x02 \x01(\x03\"I\n\x0cLockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\x1c\n\rUnlockRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\">\n\x0eUnlockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader2z\n\x04Lock\x12\x35\n\x04Lock\x12\x15.v3lockpb.LockRequest\x1a\x16.v3lockpb.LockResponse\x12;\n\x06Unlock\x12\x17.v3lockpb.UnlockRequest\x1a\x18.v3lockpb.UnlockResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65tcdpy/proto/lock.proto\x12\x08v3lockpb\x1a\x17\x65tcdpy/proto/http.proto\x1a\x16\x65tcdpy/proto/rpc.proto\"*\n\x0bLockRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05lease\x18\x02 \x01(\x03\"I\n\x0cLockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\x1c\n\rUnlockRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\">\n\x0eUnlockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader2\xa2\x01\n\x04Lock\x12H\n\x04Lock\x12\x15.v3lockpb.LockRequest\x1a\x16.v3lockpb.LockResponse\"\x11\xda\xcc\x18\r/v3/lock/lock\x12P\n\x06Unlock\x12\x17.v3lockpb.UnlockRequest\x1a\x18.v3lockpb.UnlockResponse\"\x13\xda\xcc\x18\x0f/v3/lock/unlockb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'etcdpy.proto.lock_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOCKREQUEST']._serialized_start=61
-  _globals['_LOCKREQUEST']._serialized_end=103
-  _globals['_LOCKRESPONSE']._serialized_start=105
-  _globals['_LOCKRESPONSE']._serialized_end=178
-  _globals['_UNLOCKREQUEST']._serialized_start=180
-  _globals['_UNLOCKREQUEST']._serialized_end=208
-  _globals['_UNLOCKRESPONSE']._serialized_start=210
-  _globals['_UNLOCKRESPONSE']._serialized_end=272
-  _globals['_LOCK']._serialized_start=274
-  _globals['_LOCK']._serialized_end=396
+  _globals['_LOCK'].methods_by_name['Lock']._loaded_options = None
+  _globals['_LOCK'].methods_by_name['Lock']._serialized_options = b'\332\314\030\r/v3/lock/lock'
+  _globals['_LOCK'].methods_by_name['Unlock']._loaded_options = None
+  _globals['_LOCK'].methods_by_name['Unlock']._serialized_options = b'\332\314\030\017/v3/lock/unlock'
+  _globals['_LOCKREQUEST']._serialized_start=86
+  _globals['_LOCKREQUEST']._serialized_end=128
+  _globals['_LOCKRESPONSE']._serialized_start=130
+  _globals['_LOCKRESPONSE']._serialized_end=203
+  _globals['_UNLOCKREQUEST']._serialized_start=205
+  _globals['_UNLOCKREQUEST']._serialized_end=233
+  _globals['_UNLOCKRESPONSE']._serialized_start=235
+  _globals['_UNLOCKRESPONSE']._serialized_end=297
+  _globals['_LOCK']._serialized_start=300
+  _globals['_LOCK']._serialized_end=462
 # @@protoc_insertion_point(module_scope)

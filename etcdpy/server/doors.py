@@ -19,6 +19,7 @@ from etcdpy.api.maintenance import MaintenanceService
 from etcdpy.api.recipes import Inside
 from etcdpy.api.services import in_task, method_table
 from etcdpy.api.watch import WatchService
+from etcdpy.gateway.gateway import streamed_paths
 from etcdpy.server import logs
 from etcdpy.transport.options import TransportOptions
 from etcdpy.transport.tls import ServerTls
@@ -235,9 +236,9 @@ async def open_client_doors(server: Server, config: Config, http: HttpHandler, t
     """Listen on --listen-client-urls and --listen-client-http-urls. Raises OSError, ValueError."""
     urls = [str(url) for url in config.listen_client_urls]
     http_urls = [str(url) for url in config.listen_client_http_urls]
-    await server.listen(urls, tls=tls, http=None if http_urls else http)
+    await server.listen(urls, tls=tls, http=None if http_urls else http, streamed=streamed_paths())
     if http_urls:
-        await server.listen(http_urls, tls=tls, grpc=False, http=http)
+        await server.listen(http_urls, tls=tls, grpc=False, http=http, streamed=streamed_paths())
     for group, traffic in ((urls, "grpc" if http_urls else "grpc+http"), (http_urls, "http")):
         for url in group:
             scheme, _, address = url.partition("://")

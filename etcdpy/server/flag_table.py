@@ -26,7 +26,6 @@ GROUPS: Final = {
 }
 
 SKIP_VERIFY: Final = "grpcio, which dials the discovery service, always verifies; name its CA in --discovery-cacert"
-GATEWAY: Final = "takes effect once the JSON gateway is there"
 TRACING: Final = "no traces are exported"
 BOLT: Final = "concerns the bbolt file of real etcd; this server stores in LevelDB"
 GROUP_COMMIT: Final = (
@@ -99,7 +98,7 @@ _MEMBER: Final = (
         "Set SO_REUSEADDR on listeners, to bind while old connections linger.",
         in_file=False,
     ),
-    Flag("enable-grpc-gateway", Kind.BOOL, "true", "Serve the JSON API under /v3/.", inert=GATEWAY),
+    Flag("enable-grpc-gateway", Kind.BOOL, "true", "Serve the JSON API under /v3/."),
     Flag(
         "raft-read-timeout",
         Kind.DURATION,

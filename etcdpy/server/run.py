@@ -26,6 +26,7 @@ from etcdpy.api.http import Access, MetricsPage, Versions, client_port, metrics_
 from etcdpy.api.metrics import build_registry
 from etcdpy.api.timing import time_calls
 from etcdpy.errors import EtcdError, Stopped
+from etcdpy.gateway.gateway import Gateway
 from etcdpy.server import doors, logs, notify, process
 from etcdpy.server.auto_compaction import make_compactor
 from etcdpy.server.corruption import CorruptionChecker, Inconsistent
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from etcdpy.auth.tokens import TokenProvider
     from etcdpy.server.config import Config
+    from etcdpy.transport.exchange import HttpHandler
 
 log = logs.get("etcdmain")
 
@@ -266,7 +268,7 @@ class Running:
             versions=lambda: Versions(replica.membership.version, replica.storage_version),
             variables=lambda: {"cmdline": redacted(sys.argv), "file_descriptor_limit": process.descriptor_limit()},
             access=Access(origins=config.cors, hosts=config.host_whitelist),
-            gateway_enabled=config.enable_grpc_gateway,
+            gateway=self._make_gateway() if config.enable_grpc_gateway else None,
         )
         await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
         self._gate = Gate(server.methods, replica.users.waits)
@@ -276,6 +278,19 @@ class Running:
         log.info("ready to serve client requests")
         await doors.open_client_doors(server, config, http, tls)
         notify.ready()
+
+    def _make_gateway(self) -> HttpHandler:
+        server = self._server
+        assert server.on_head is not None
+        gateway = Gateway(
+            server.methods,
+            server.spawn,
+            server.on_bug,
+            max_receive_bytes=server.options.max_receive_bytes,
+            on_head=server.on_head,
+        )
+        server.on_drain = gateway.end_endless
+        return gateway.handle
 
     def _note_standing(self) -> None:
         assert self._gate is not None

@@ -22,29 +22,24 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine
 
-    from etcdpy.transport.exchange import HttpHandler
     from etcdpy.transport.grpc import GrpcService
-    from etcdpy.transport.listener import TlsSource
+    from etcdpy.transport.listener import Serves, TlsSource
     from etcdpy.transport.server import Server
 
 
 class Sniffer(asyncio.Protocol):
-    """Looks at the first bytes and hands the connection on. `grpc`, `http`: what the listener serves."""
+    """Looks at the first bytes and hands the connection on."""
 
     def __init__(
         self,
         server: Server,
         address: str,
-        grpc: GrpcService | None,
-        http: HttpHandler | None,
+        serves: Serves,
         tls: TlsSource | None,
-        streamed: frozenset[str] = frozenset(),
     ) -> None:
         self._server = server
         self._peer = Peer(address)
-        self._grpc = grpc
-        self._http = http
-        self._streamed = streamed
+        self._serves = serves
         self._tls = tls
         self._seen = b""
         self._held = False
@@ -117,10 +112,13 @@ class Sniffer(asyncio.Protocol):
         if transport.is_closing():
             return
         protocol: Http2Protocol | Http1Protocol
-        if http2 and self._grpc is not None:
-            protocol = Http2Protocol(self._server, self._peer, self._grpc)
-        elif self._http is not None and not http2 and looks_like_http1(self._seen):
-            protocol = Http1Protocol(self._server, self._peer, self._http, self._streamed)
+        serves = self._serves
+        if http2 and serves.grpc is not None:
+            protocol = Http2Protocol(self._server, self._peer, serves.grpc)
+        elif serves.http is not None and not http2 and looks_like_http1(self._seen):
+            protocol = Http1Protocol(
+                self._server, self._peer, serves.http, serves.streamed, patience_seconds=serves.patience_seconds
+            )
         else:
             transport.abort()
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -13,8 +15,6 @@ from etcdpy.transport.http1_stream import AnswerOwner
 from etcdpy.transport.streams import Stream
 
 if TYPE_CHECKING:
-    import asyncio
-
     from etcdpy.transport.calls import Peer
     from etcdpy.transport.heads import RequestHead
     from etcdpy.transport.http2 import Http2Connection
@@ -93,19 +93,79 @@ def body_forbidden(method: str, status: int) -> bool:
     return method == "HEAD" or status in (204, 304) or status < 200
 
 
+class StreamedBody:
+    """The body of a request on an HTTP/2 stream, as it comes. The stream's window bounds what waits here."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._pieces: deque[bytes] = deque()
+        self._ended = False
+        self._news = asyncio.Event()
+
+    def feed(self, piece: bytes) -> None:
+        """Bytes have come."""
+        self._pieces.append(piece)
+        self._stream.connection.held_bytes += len(piece)
+        self._news.set()
+
+    def end(self) -> None:
+        """The body is whole, or the client is gone and nobody waits for it."""
+        self._ended = True
+        self._news.set()
+
+    def drop(self) -> None:
+        """Nobody reads on."""
+        self._stream.connection.held_bytes -= sum(map(len, self._pieces))
+        self._pieces.clear()
+        self.end()
+
+    def __aiter__(self) -> StreamedBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces:
+            if self._ended:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        piece = self._pieces.popleft()
+        connection = self._stream.connection
+        connection.held_bytes -= len(piece)
+        connection.give_back(self._stream, len(piece))
+        return piece
+
+
 class Exchange(Stream):
-    """One HTTP request and its answer on an HTTP/2 stream."""
+    """One HTTP request and its answer on an HTTP/2 stream. A `streamed` one reaches the handler with its head."""
 
-    __slots__ = ("_body", "_handler", "_task")
+    __slots__ = ("_body", "_handler", "_streamed", "_task")
 
-    def __init__(self, connection: Http2Connection, stream_id: int, head: RequestHead, handler: HttpHandler) -> None:
+    def __init__(
+        self,
+        connection: Http2Connection,
+        stream_id: int,
+        head: RequestHead,
+        handler: HttpHandler,
+        *,
+        streamed: bool = False,
+    ) -> None:
         super().__init__(connection, stream_id, head)
         self._handler = handler
         self._body = bytearray()
+        self._streamed = StreamedBody(self) if streamed else None
         self._task: asyncio.Task[None] | None = None
+
+    def on_open(self) -> None:
+        """See Stream."""
+        if self._streamed is not None:
+            self._task = self.connection.service.spawn(self._run())
 
     def on_data(self, data: bytes) -> None:
         """See Stream."""
+        if self._streamed is not None:
+            self._streamed.feed(data)
+            self.connection.check_held(self)
+            return
         if self._task is not None:
             return
         self._body += data
@@ -120,6 +180,8 @@ class Exchange(Stream):
 
     def on_end(self) -> None:
         """See Stream."""
+        if self._streamed is not None:
+            self._streamed.end()
         if self._task is None:
             self._task = self.connection.service.spawn(self._run())
 
@@ -130,6 +192,8 @@ class Exchange(Stream):
             self._task.cancel()
 
     def _release_body(self) -> None:
+        if self._streamed is not None:
+            self._streamed.drop()
         self.connection.held_bytes -= len(self._body)
         self._body = bytearray()
 
@@ -137,9 +201,17 @@ class Exchange(Stream):
         head = self.head
         regular = [(name, value) for name, value in head.fields if not name.startswith(b":")]
         request = build_request(
-            head.http_method, head.path, regular, bytes(self._body), self.connection.peer, head.authority, "HTTP/2.0"
+            head.http_method,
+            head.path,
+            regular,
+            bytes(self._body),
+            self.connection.peer,
+            head.authority,
+            "HTTP/2.0",
+            self._streamed,
         )
-        self._release_body()
+        if self._streamed is None:
+            self._release_body()
         try:
             response = await self._handler(request)
         except Exception as error:

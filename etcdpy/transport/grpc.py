@@ -45,6 +45,8 @@ class GrpcService:
         self.deadlines = deadlines
         self._spawn = spawn
         self.http = http
+        self.streamed: frozenset[str] = frozenset()
+        """Paths whose requests reach `http` with their head."""
         self._on_bug = on_bug
         self._now = now
         self._on_head = on_head
@@ -104,7 +106,8 @@ class GrpcService:
             return RefusedStream(connection, stream_id, head)
         if head.method is None:
             assert self.http is not None
-            return Exchange(connection, stream_id, head, self.http)
+            streamed = head.path.partition(b"?")[0].decode("latin-1") in self.streamed
+            return Exchange(connection, stream_id, head, self.http, streamed=streamed)
         if head.method.kind is Kind.UNARY:
             return Call(connection, stream_id, head)
         return StreamCall(connection, stream_id, head)

@@ -24,10 +24,14 @@ class BodyLost(ConnectionError):
 
 
 class RequestBody:
-    """The body of a request, piece by piece. The socket is not read while more than a bounded amount waits here."""
+    """The body of a request, piece by piece. The socket is not read while more than a bounded amount waits here.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    `patience_seconds` is how long it may pause; None: as long as the client likes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, patience_seconds: float | None) -> None:
         self._transport = transport
+        self._patience_seconds = patience_seconds
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._paused = False
@@ -72,7 +76,7 @@ class RequestBody:
                 raise StopAsyncIteration
             self._news.clear()
             try:
-                async with asyncio.timeout(limits.HTTP_REQUEST_SECONDS_MAX):
+                async with asyncio.timeout(self._patience_seconds):
                     await self._news.wait()
             except TimeoutError:
                 self.fail("nothing came for too long")

@@ -79,11 +79,13 @@ class Endpoint:
 class Serves:
     """What connections of a listener get. Without `grpc`, HTTP/2 is refused; without `http`, HTTP/1 is.
 
-    On the paths in `streamed` the HTTP/1 handler gets the request's body as it comes."""
+    On the paths in `streamed` the HTTP/1 handler gets the request's body as it comes; `patience_seconds` is how long
+    it may pause (None: as long as the client likes)."""
 
     grpc: GrpcService | None
     http: HttpHandler | None
     streamed: frozenset[str] = frozenset()
+    patience_seconds: float | None = limits.HTTP_REQUEST_SECONDS_MAX
 
 
 class Listener:
@@ -187,7 +189,7 @@ class Listener:
     ) -> None:
         server = self._server
         await server.loop.connect_accepted_socket(
-            lambda: Sniffer(server, address, serves.grpc, serves.http, source, serves.streamed),
+            lambda: Sniffer(server, address, serves, source),
             sock,
             ssl=context,
             ssl_handshake_timeout=server.options.tls_handshake_seconds if context is not None else None,

@@ -63,6 +63,8 @@ class Server:
         self.on_bug = on_bug if on_bug is not None else self._report
         self.on_head: Callable[[RequestHead], None] | None = None
         """Sees every new kind of request head that has a method, once a connection; set it before `listen`."""
+        self.on_drain: Callable[[], None] = lambda: None
+        """Told when connections drain: what goes on without end over HTTP is to end."""
         self.on_accept_error: Callable[[OSError], None] = (
             on_accept_error if on_accept_error is not None else self._report
         )
@@ -86,19 +88,24 @@ class Server:
         grpc: bool = True,
         http: HttpHandler | None = None,
         http_on_plain_http2: bool = False,
+        streamed: frozenset[str] = frozenset(),
     ) -> list[Listener]:
         """Listen on http, https, unix and unixs URLs; an http and an https URL may share a port.
 
         `grpc` and `http` say what is served. Over TLS, HTTP/2 requests that are not gRPC go to `http`; on plaintext
-        HTTP/2 they get 415 as from etcd, unless `http_on_plain_http2`. Raises ValueError for a bad URL, OSError when an
-        address cannot be had; nothing listens then.
+        HTTP/2 they get 415 as from etcd, unless `http_on_plain_http2`. Requests for the paths in `streamed` reach
+        `http` with their head; it takes the body as it comes, however long that is. Raises ValueError for a bad URL,
+        OSError when an address cannot be had; nothing listens then.
         """
         places = _places(urls, tls)
-        plain = Serves(self._service(http if http_on_plain_http2 else None) if grpc else None, http)
+        plain = Serves(self._service(http if http_on_plain_http2 else None) if grpc else None, http, streamed, None)
         # An HTTP-only TLS port speaks HTTP/2 as well, because TLS clients negotiate it.
-        secure = Serves(self._service(http) if grpc else self._http_service(http), http)
+        secure = Serves(self._service(http) if grpc else self._http_service(http), http, streamed, None)
         if not grpc and http_on_plain_http2:
-            plain = Serves(self._http_service(http), http)
+            plain = Serves(self._http_service(http), http, streamed, None)
+        for serves in (plain, secure):
+            if serves.grpc is not None:
+                serves.grpc.streamed = streamed
         return await self._open(places, plain, secure, tls)
 
     async def listen_http1(
@@ -243,6 +250,7 @@ class Server:
         for connection in list(self.connections):
             connection.drain()
             connection.end_endless()
+        self.on_drain()
         if self.connections:
             self._all_gone = asyncio.Event()
             with suppress(TimeoutError):

@@ -24,7 +24,7 @@ LAYERS: Final = (
     ("interchange",),
     ("transport",),
     ("peer",),
-    ("api",),
+    ("api", "gateway"),
     ("client",),
     ("server",),
     ("ctl", "utl"),
@@ -42,6 +42,7 @@ NARROWER: Final = {
     "interchange": {*_GROUND, "backend", "proto", "raft", "mvcc", "lease", "membership"},
     "transport": _GROUND,  # knows no message of etcd's, so that it can move to a process of its own
     "peer": {*_GROUND, "proto", "raft", "transport"},  # carries messages: knows no state, no membership
+    "gateway": {*_GROUND, "proto", "transport"},  # reaches calls by their table: knows no service
     "client": {*_GROUND, "proto"},
     "ctl": {*_GROUND, "proto", "client", "commandline"},
     # works on files, with no member around; of the server it takes what reads flags about members

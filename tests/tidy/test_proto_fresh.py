@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
+from etcdpy.proto import http_pb2
 from tests.tidy.sources import ROOT, report
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def file_lines(file: FileDescriptor) -> Iterator[str]:
             asks = ("stream " if method.client_streaming else "") + method.input_type.full_name
             answers = ("stream " if method.server_streaming else "") + method.output_type.full_name
             yield f"rpc /{service.full_name}/{method.name} ({asks}) ({answers})"
+            for path in method.GetOptions().Extensions[http_pb2.http_path]:
+                yield f"http {path} = {service.full_name}/{method.name}"
 
 
 def descriptor_lines() -> list[str]:
