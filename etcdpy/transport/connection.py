@@ -116,9 +116,7 @@ class Sniffer(asyncio.Protocol):
         if http2 and serves.grpc is not None:
             protocol = Http2Protocol(self._server, self._peer, serves.grpc)
         elif serves.http is not None and not http2 and looks_like_http1(self._seen):
-            protocol = Http1Protocol(
-                self._server, self._peer, serves.http, serves.streamed, patience_seconds=serves.patience_seconds
-            )
+            protocol = Http1Protocol(self._server, self._peer, serves.http, serves.streamed, endless=serves.endless)
         else:
             transport.abort()
             return

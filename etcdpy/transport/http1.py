@@ -55,13 +55,13 @@ class Http1Protocol(asyncio.Protocol):
         handler: HttpHandler,
         streamed: frozenset[str] = frozenset(),
         *,
-        patience_seconds: float | None = limits.HTTP_REQUEST_SECONDS_MAX,
+        endless: bool = False,
     ) -> None:
         self._server = server
         self._peer = peer
         self._handler = handler
         self._streamed = streamed
-        self._patience_seconds = patience_seconds
+        self._endless = endless
         self._request_stream: RequestBody | None = None
         """The body of a streamed request, for its handler."""
         self._inflow: RequestBody | None = None
@@ -201,7 +201,7 @@ class Http1Protocol(asyncio.Protocol):
                 return
             if event.target.partition(b"?")[0].decode("latin-1") in self._streamed:
                 self._cancel_timer()
-                self._request_stream = self._inflow = RequestBody(self._open_transport(), self._patience_seconds)
+                self._request_stream = self._inflow = RequestBody(self._open_transport(), endless=self._endless)
                 self._start(self._run())
                 return
             self._set_timer(limits.HTTP_REQUEST_SECONDS_MAX)

@@ -26,12 +26,12 @@ class BodyLost(ConnectionError):
 class RequestBody:
     """The body of a request, piece by piece. The socket is not read while more than a bounded amount waits here.
 
-    `patience_seconds` is how long it may pause; None: as long as the client likes.
+    An `endless` one may pause for as long as the client likes.
     """
 
-    def __init__(self, transport: asyncio.Transport, patience_seconds: float | None) -> None:
+    def __init__(self, transport: asyncio.Transport, *, endless: bool) -> None:
         self._transport = transport
-        self._patience_seconds = patience_seconds
+        self._patience_seconds = None if endless else limits.HTTP_REQUEST_SECONDS_MAX
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._paused = False

@@ -79,13 +79,13 @@ class Endpoint:
 class Serves:
     """What connections of a listener get. Without `grpc`, HTTP/2 is refused; without `http`, HTTP/1 is.
 
-    On the paths in `streamed` the HTTP/1 handler gets the request's body as it comes; `patience_seconds` is how long
-    it may pause (None: as long as the client likes)."""
+    On the paths in `streamed` the HTTP/1 handler gets the request's body as it comes; where they are `endless`
+    it may pause for as long as the client likes."""
 
     grpc: GrpcService | None
     http: HttpHandler | None
     streamed: frozenset[str] = frozenset()
-    patience_seconds: float | None = limits.HTTP_REQUEST_SECONDS_MAX
+    endless: bool = False
 
 
 class Listener:

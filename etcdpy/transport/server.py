@@ -98,11 +98,13 @@ class Server:
         OSError when an address cannot be had; nothing listens then.
         """
         places = _places(urls, tls)
-        plain = Serves(self._service(http if http_on_plain_http2 else None) if grpc else None, http, streamed, None)
+        plain = Serves(
+            self._service(http if http_on_plain_http2 else None) if grpc else None, http, streamed, endless=True
+        )
         # An HTTP-only TLS port speaks HTTP/2 as well, because TLS clients negotiate it.
-        secure = Serves(self._service(http) if grpc else self._http_service(http), http, streamed, None)
+        secure = Serves(self._service(http) if grpc else self._http_service(http), http, streamed, endless=True)
         if not grpc and http_on_plain_http2:
-            plain = Serves(self._http_service(http), http, streamed, None)
+            plain = Serves(self._http_service(http), http, streamed, endless=True)
         for serves in (plain, secure):
             if serves.grpc is not None:
                 serves.grpc.streamed = streamed
