@@ -77,6 +77,8 @@ def in_task(spawn: Spawn, handler: AsyncUnary) -> Unary:
             await handler(call, body)
         except EtcdError as error:
             call.fail(error)
+        except Exception as error:
+            call.crash(error)
 
     def start(call: Call, body: bytes) -> None:
         task = spawn(run(call, body))

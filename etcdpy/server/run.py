@@ -269,6 +269,7 @@ class Running:
             variables=lambda: {"cmdline": redacted(sys.argv), "file_descriptor_limit": process.descriptor_limit()},
             access=Access(origins=config.cors, hosts=config.host_whitelist),
             gateway=self._make_gateway() if config.enable_grpc_gateway else None,
+            names_users=lambda: config.client_cert_auth and replica.auth.enabled,
         )
         await doors.open_metrics_doors(server, config, metrics_port(health, metrics), tls)
         self._gate = Gate(server.methods, replica.users.waits)

@@ -265,6 +265,69 @@ def watches() -> Iterator[Asked]:
     yield Asked("/v3/watch", b"", headers={"grpc-timeout": "x"})
 
 
+TOKEN: Final = "TOKEN"
+"""Stands for the token of the last login."""
+
+
+def users() -> Iterator[Asked]:
+    """Leaves users switched on."""
+
+    def shows(path: str, request: Any, token: str = TOKEN, header: str = "authorization") -> Asked:
+        return Asked(path, json.dumps(request).encode(), headers={header: token})
+
+    yield asked("/v3/auth/status", {})
+    yield asked("/v3/auth/enable", {})
+    yield asked("/v3/auth/disable", {})
+    yield asked("/v3/auth/authenticate", {"name": "root", "password": "pw"})
+    yield asked("/v3/auth/user/add", {"name": "root", "password": "pw"})
+    yield asked("/v3/auth/user/add", {"name": "root", "password": "pw"})
+    yield asked("/v3/auth/user/add", {"name": "", "password": "pw"})
+    yield asked("/v3/auth/user/add", {"name": "nopw", "options": {"no_password": True}})
+    yield asked("/v3/auth/user/add", {"name": "alice", "password": "pw"})
+    yield asked("/v3/auth/role/add", {"name": "root"})
+    yield asked("/v3/auth/role/add", {"name": "reader"})
+    yield asked(
+        "/v3/auth/role/grant", {"name": "reader", "perm": {"permType": "READ", "key": FOO, "range_end": b64("fop")}}
+    )
+    yield asked("/v3/auth/role/grant", {"name": "reader"})
+    yield asked("/v3/auth/role/get", {"role": "reader"})
+    yield asked("/v3/auth/role/list", {})
+    yield asked("/v3/auth/user/grant", {"user": "root", "role": "root"})
+    yield asked("/v3/auth/user/grant", {"user": "alice", "role": "reader"})
+    yield asked("/v3/auth/user/get", {"name": "alice"})
+    yield asked("/v3/auth/user/list", {})
+    yield asked("/v3/auth/user/changepw", {"name": "alice", "password": "pw2"})
+    yield asked("/v3/auth/enable", {})
+    yield asked("/v3/auth/status", {})
+    yield asked("/v3/auth/authenticate", {"name": "alice", "password": "pw"})
+    yield asked("/v3/auth/authenticate", {"name": "alice", "password": "pw2"})
+    for header in ("authorization", "grpc-metadata-token", "grpc-metadata-authorization", "token"):
+        yield shows(RANGE, {"key": FOO}, header=header)
+    yield shows(RANGE, {"key": FOO}, f"Bearer {TOKEN}")
+    yield shows(RANGE, {"key": FOO}, f"Basic {TOKEN}")
+    yield shows(RANGE, {"key": FOO}, "nonsense")
+    yield shows(RANGE, {"key": FOO}, "")
+    yield asked(RANGE, {"key": FOO})
+    yield shows(RANGE, {"key": b64("x")})
+    yield shows(PUT, {"key": FOO})
+    yield shows("/v3/auth/user/list", {})
+    yield shows("/v3/auth/user/get", {"name": "alice"})
+    yield shows("/v3/lock/lock", {"name": FOO, "lease": "1"})
+    yield shows("/v3/election/leader", {"name": FOO})
+    yield shows("/v3/election/leader", {"name": b64("x")})
+    yield shows("/v3/maintenance/snapshot", {})
+    yield asked("/v3/maintenance/snapshot", {})
+    yield asked("/v3/lease/keepalive", {"ID": "1"})
+    yield asked("/v3/auth/authenticate", {"name": "root", "password": "pw"})
+    yield shows(PUT, {"key": FOO})
+    yield shows("/v3/lock/unlock", {"key": FOO})
+    yield shows("/v3/auth/role/revoke", {"role": "reader", "key": FOO, "range_end": b64("fop")})
+    yield shows("/v3/auth/user/revoke", {"name": "alice", "role": "reader"})
+    yield shows("/v3/auth/role/delete", {"role": "reader"})
+    yield shows("/v3/auth/user/delete", {"name": "alice"})
+    yield shows("/v3/auth/user/delete", {"name": "root"})
+
+
 GROUPS: Final[dict[str, list[Asked]]] = {
     "bodies": [*puts(), *(Asked(RANGE, body) for body in BODIES)],
     "odd": ODD,
@@ -274,4 +337,5 @@ GROUPS: Final[dict[str, list[Asked]]] = {
     "maintenance": list(maintenance()),
     "recipes": list(recipes()),
     "watches": list(watches()),
+    "users": list(users()),
 }
