@@ -133,7 +133,7 @@ class EncryptionKeeper:
                 now = time.monotonic()
                 if now - reported >= REENCRYPT_REPORT_SECONDS:
                     reported = now
-                    self._report(reencryption.done)
+                    await self._report(reencryption.done)
                 if now - looked >= KEY_FILE_LOOK_SECONDS:
                     looked = now
                     if self._look():
@@ -152,9 +152,11 @@ class EncryptionKeeper:
         self._report_names()
         return True
 
-    def _report(self, done: Mapping[str, float]) -> None:
-        for name, part in done.items():
-            self._encryption.note_progress(name, part)
+    async def _report(self, done: Mapping[str, float]) -> None:
+        try:
+            await asyncio.to_thread(self._encryption.note_progress(done))  # it waits for the disk
+        except StorageError as error:
+            log.warn("cannot store how far re-encryption is", error=str(error))
         log.info("re-encrypting what is stored", **{f"{name}-done": round(part, 3) for name, part in done.items()})
 
     def _report_names(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy.storage import data_keys, raft_log
@@ -19,6 +20,7 @@ from etcdpy.storage.meta import CHAIN_PREFIX
 from etcdpy.storage.sealed_database import Form, SealedDatabase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from etcdpy.storage.data_dir import DataDir
@@ -82,17 +84,12 @@ class Encryption:
         logger.info("encryption changed", extra={"fields": _fields(keys)})
         return not keys.complete
 
-    def note_progress(self, name: str, done: float) -> None:
-        """Tell who asks for the status; what is lost of it costs nothing."""
-        self.keys = self.keys.with_database(name, replace(self.keys.databases[name], done=done))
-        data_keys.save(self._path, self.keys)
-
-    def begin_anew(self, name: str) -> None:
-        """Another state came in place of the one that was rewritten: it may hold older forms. Durable on return."""
-        standing = self.keys.databases[name]
-        if standing.complete:
-            self.keys = self.keys.with_database(name, replace(standing, complete=False, done=0.0))
-            data_keys.save(self._path, self.keys)
+    def note_progress(self, done: Mapping[str, float]) -> Callable[[], None]:
+        """How far each database is, for who asks for the status. What is returned stores it, on any thread but beside
+        no other change; what is lost of it costs nothing."""
+        for name, part in done.items():
+            self.keys = self.keys.with_database(name, replace(self.keys.databases[name], done=part))
+        return partial(data_keys.save, self._path, self.keys)
 
     def finish(self) -> None:
         """Every record of both databases has the present form and is durable: drop what only older forms need."""

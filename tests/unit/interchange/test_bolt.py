@@ -13,6 +13,7 @@ from etcdpy.interchange.bolt_reader import BoltFile
 from etcdpy.interchange.bolt_writer import write_steps
 from etcdpy.limits import BOLT_RESIDENT_BYTES, INTERCHANGE_SLICE_BYTES, INTERCHANGE_SLICE_RECORDS
 from etcdpy.storage.mapped import resident_file_bytes
+from etcdpy.storage.sealed_file import SealedFile
 from tests.support.backend_file import Buckets, read_file, write_file
 
 if TYPE_CHECKING:
@@ -43,6 +44,21 @@ def test_what_is_written_is_read_back(tmp_path: Path, buckets: Buckets) -> None:
     path = write_file(tmp_path / "db", buckets)
     assert read_file(path) == buckets
     assert path.stat().st_size % PAGE == 0
+    with (tmp_path / "sealed").open("w+b") as file:
+        sealed = SealedFile(file.fileno())
+        sealed.write(path.read_bytes(), 0)
+        sealed.flush()
+        with BoltFile(tmp_path / "sealed", sealed) as found:
+            assert {name: dict(found.scan(name)) for name in found.buckets()} == buckets
+
+
+def test_what_lies_encrypted_and_was_cut_is_refused(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "db", {b"key": {b"%05d" % number: bytes(100) for number in range(2000)}})
+    with (tmp_path / "sealed").open("w+b") as file:
+        sealed = SealedFile(file.fileno())
+        sealed.write(path.read_bytes()[:-PAGE], 0)
+        with pytest.raises(bolt.DamagedFileError, match="it was cut"):
+            BoltFile(tmp_path / "sealed", sealed)
 
 
 def test_a_tree_of_several_levels_keeps_its_order(tmp_path: Path) -> None:

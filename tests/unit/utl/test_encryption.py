@@ -78,7 +78,7 @@ def test_there_and_back(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_status_of_a_member_on_its_way(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = Engine.open(data_dir, masters=masters(tmp_path / "keys", "first"))
     assert engine.encryption is not None
-    engine.encryption.note_progress("state", 0.5)
+    engine.encryption.note_progress({"state": 0.5})()
     assert call("encryption", "status", "--data-dir", data_dir) == Exit.OK  # while it is open
     assert capsys.readouterr().out.splitlines()[:4] == [
         'keys needed: "first"',
