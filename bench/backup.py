@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,20 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.load import Load, LoadError
+from bench.saving import BATCH, VALUE_BYTES, restore, save, store
 from bench.sides import SERVER_FLAGS
 from bench.workloads import put_many_clients
-from etcdpy.proto import rpc_pb2
 from tests.support.client import Client
 from tests.support.members import KINDS, Kind, Member
-from tests.support.reference import build_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VALUE_BYTES: Final = 1024
+    from bench.load import Load
+
 PUTS: Final = 100_000
-BATCH: Final = 100
 FILLERS: Final = 4
 
 
@@ -53,31 +50,15 @@ class Figures:
 
 
 def fill(member: Member, megabytes: int) -> None:
-    """Keys with values of 1 KB, by transactions of 100."""
+    """Keys with values of 1 KB, by several clients."""
     keys = megabytes * 1_000_000 // VALUE_BYTES
 
     def write(number: int) -> None:
         with Client.of(member) as client:
-            for start in range(number * BATCH, keys, FILLERS * BATCH):
-                puts = [
-                    rpc_pb2.PutRequest(key=b"key/%09d" % each, value=b"%08d" % each * (VALUE_BYTES // 8))
-                    for each in range(start, start + BATCH)
-                ]
-                client.txn(success=[rpc_pb2.RequestOp(request_put=put) for put in puts])
+            store(client, megabytes, range(number * BATCH, keys, FILLERS * BATCH))
 
     with ThreadPoolExecutor(FILLERS) as pool:
         list(pool.map(write, range(FILLERS)))
-
-
-def save(member: Member, path: Path) -> float:
-    """Seconds that etcdctl takes."""
-    path.unlink(missing_ok=True)
-    command = [str(build_reference("etcdctl")), f"--endpoints={member.endpoint}", "snapshot", "save", str(path)]
-    began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LoadError(f"snapshot save failed: {done.stderr[-500:]}")
-    return time.monotonic() - began
 
 
 def put(member: Member) -> Load:
@@ -113,27 +94,6 @@ def lag(member: Member) -> tuple[float, float]:
     counts = dict(re.findall(r'etcdpy_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text))
     below = max((bound for bound in counts if float(bound) <= 0.0101), key=float)
     return float(counts["+Inf"]), float(counts[below])
-
-
-def restore(kind: Kind, path: Path, directory: Path) -> tuple[float, float]:
-    """Seconds of the restore, and from the member's start until it is healthy."""
-    directory.mkdir()
-    member = Member(kind, directory, name="restored", flags=SERVER_FLAGS)
-    own = [flag for flag in member.peer_flags() if not flag.startswith("--listen")]
-    tool = [str(build_reference("etcdutl"))] if kind == "etcd" else [sys.executable, "-m", "etcdpy.utl"]
-    command = [*tool, "snapshot", "restore", str(path), f"--data-dir={member.data_dir}", "--name=restored", *own]
-    began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LoadError(f"snapshot restore failed: {done.stderr[-500:]}")
-    restored = time.monotonic() - began
-    began = time.monotonic()
-    member.launch()
-    try:
-        member.wait_ready(120)
-    finally:
-        member.kill()
-    return restored, time.monotonic() - began
 
 
 def measure(kind: Kind, megabytes: int, directory: Path) -> Figures:

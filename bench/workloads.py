@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import failover, spread
+from bench import failover, saving, spread
 from bench.load import Load, Target, run_benchmark, run_h2load
 from etcdpy.proto import rpc_pb2
 from tests.support.reference import build_reference
@@ -177,6 +177,26 @@ WORKLOADS: Final = [
         revisions=0,
         prepare=_store_list,
         encrypted=True,
+    ),
+    Workload(
+        "W12-save",
+        "etcdctl snapshot save of 100 MB",
+        5,
+        2,
+        saving.save_row,
+        1.0,
+        revisions=0,
+        prepare=saving.store_row,
+    ),
+    Workload(
+        "W12-restore",
+        "snapshot restore of that by each one's tool, and a member's start on it",
+        3,
+        1,
+        saving.restore_row,
+        1.0,
+        revisions=0,
+        prepare=saving.store_row,
     ),
     Workload("W11-put", "put, 3 members, 1,000 clients over all", 60_000, 15_000, put_many_clients, 2.5, members=3),
     Workload(

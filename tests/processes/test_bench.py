@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import report
+from bench import report, saving
 from bench.sides import BenchError, Result, make_certificates, run_once
 from bench.sync_check import SyncCheck
 from bench.workloads import WORKLOADS, Workload
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.reference  # etcd's benchmark tool is the load
 
-SMALL = {"W1": 100, "W4": 10, "W11-put1": 100, "W11-kill": 1}
+SMALL = {"W1": 100, "W4": 10, "W11-put1": 100, "W11-kill": 1, "W12-save": 1, "W12-restore": 1}
 SMALL_ELSE = 2000
 
 
@@ -31,7 +31,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> ClusterTls:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
-def test_every_workload(workload: Workload, tls: ClusterTls, tmp_path: Path) -> None:
+def test_every_workload(workload: Workload, tls: ClusterTls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "ROW_MEGABYTES", 5)
     if workload.name.endswith("h2load") and shutil.which("h2load") is None:
         pytest.skip("h2load (nghttp2-client) is not installed")
     total = SMALL.get(workload.name, SMALL_ELSE)
