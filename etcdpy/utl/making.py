@@ -67,7 +67,8 @@ class Place:
         making = Place(self.data_dir / name, self.wal_dir / name if self.wal_dir is not None else None)
         try:
             making.data_dir.mkdir(mode=0o700, parents=True)
-            os.chmod(self.data_dir, 0o700)
+            if self.data_dir in own:
+                os.chmod(self.data_dir, 0o700)
             yield making
             if self.wal_dir is not None and making.wal_dir is not None:
                 _move_content(making.wal_dir, self.wal_dir)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcdpy.proto import auth_pb2, kv_pb2, rpc_pb2
+from etcdpy.storage import key_file
 from tests.support.backend_file import check_with_bbolt
 from tests.support.client import Client, Refusal, outcome, wait_until
 from tests.support.members import Kind, Member
@@ -182,6 +183,19 @@ def test_alarms_go_along(source: Kind, target: Kind, tmp_path: Path) -> None:
     finally:
         member.kill()
     assert [(alarm.memberID, alarm.alarm) for alarm in alarms] == [(5, rpc_pb2.NOSPACE)]
+
+
+def test_an_encrypted_member_saves_what_anybody_restores(tmp_path: Path) -> None:
+    keys, path = tmp_path / "keys", tmp_path / "backup.db"
+    keys.touch(mode=0o600)
+    keys.write_text(key_file.new_line("k"))
+    with Member("etcdpy", tmp_path, flags=[f"--encryption-key-file={keys}"]) as member, Client.of(member) as client:
+        fill(client)
+        save(member, path)
+        before, hashed = all_keys(client), hash_kv(client)
+    with restored("etcd", path, tmp_path) as member, Client.of(member) as client:
+        assert all_keys(client) == before
+        assert hash_kv(client) == hashed
 
 
 def test_users_and_roles_go_along(tmp_path: Path) -> None:
