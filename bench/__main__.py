@@ -71,7 +71,7 @@ def measure(workloads: list[Workload], sides: list[Kind], rounds: int, *, quick:
                     result = run_once(workload, name, kind, total, tls, data_root)
                     results.append(result)
                     print(
-                        f"round {number + 1}/{rounds}  {workload.name:<10} {name:<10} "
+                        f"round {number + 1}/{rounds}  {workload.name:<10} {report.side_label(workload, name):<10} "
                         f"{report.rate_text(result.rate):>10}/s  "
                         f"p99 {result.p99_ms:8.2f} ms  {result.server_us:7.1f} us of server CPU",
                         file=sys.stderr,

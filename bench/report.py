@@ -25,6 +25,11 @@ _OWN_SIDES: Final = {"etcd": "plaintext", "etcdpy": "encrypted"}
 """Where both sides are etcdpy."""
 
 
+def side_label(workload: Workload, side: str) -> str:
+    """What a side is called in the row of that workload."""
+    return _OWN_SIDES.get(side, side) if workload.encrypted else side
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The rounds of one workload on one side: the median of each figure, and the range of the rate."""
@@ -36,7 +41,7 @@ class Summary:
     @property
     def label(self) -> str:
         """What the side is called."""
-        return _OWN_SIDES.get(self.side, self.side) if self.workload.encrypted else self.side
+        return side_label(self.workload, self.side)
 
     def median(self, figure: str) -> float:
         """The middle of the rounds."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import report, saving
-from bench.sides import BenchError, Result, make_certificates, run_once
+from bench.sides import BenchError, Result, make_certificates, run_once, started
 from bench.sync_check import SyncCheck
 from bench.workloads import WORKLOADS, Workload
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.cluster import ClusterTls
+    from tests.support.members import Kind
 
 pytestmark = pytest.mark.reference  # etcd's benchmark tool is the load
 
@@ -52,6 +53,18 @@ def test_requests_that_did_nothing_are_noticed(tls: ClusterTls, tmp_path: Path) 
     empty = dataclasses.replace(spread, prepare=None)  # the keys are not there: every answer is empty
     with pytest.raises(BenchError, match="bytes came back"):
         run_once(empty, "etcdpy", "etcdpy", 1000, tls, tmp_path)
+
+
+def test_an_encrypted_workload_compares_etcdpy_with_itself(tls: ClusterTls, tmp_path: Path) -> None:
+    workload = next(workload for workload in WORKLOADS if workload.name == "W2-enc")
+    for side, encrypted, label in (("etcd", False, "plaintext"), ("etcdpy", True, "encrypted")):
+        kind: Kind = "etcd" if side == "etcd" else "etcdpy"
+        (tmp_path / side).mkdir()
+        with started(workload, kind, tmp_path / side, tls) as (_, members):
+            assert members[0].kind == "etcdpy"
+            assert (members[0].data_dir / "member" / "KEYS").exists() is encrypted
+        assert report.side_label(workload, side) == label
+        assert report.side_label(WORKLOADS[0], side) == side
 
 
 def test_medians_ratios_and_goals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
