@@ -52,3 +52,32 @@ them take 16 ms."""
 RAFT_TERM_MAX: Final = 1 << 63
 """Terms that are believed. Near the end of 64 bits a member could not stand for election any more; a million elections
 a second reach this after 290,000 years."""
+
+SUSPECT_RESETS: Final = 100
+"""Streams reset beyond what time has given back, after which a connection is a suspect: its turns are short."""
+
+SUSPECT_WORK_PER_TURN: Final = 300
+"""What the frames of a suspect may cost in one turn, in microseconds: an honest client that waits for its answer waits
+for such a turn two or three times."""
+
+SUSPECT_REQUESTS_PER_TURN: Final = 20
+"""And how many requests they may be."""
+
+OFFENCE_SECONDS: Final = 10.0
+"""How long it is remembered of an address that one of its connections was ended for flooding."""
+
+OFFENDER_PACE_SECONDS: Final = 0.1
+"""How far apart new connections of such an address are served."""
+
+OFFENDER_WAIT_SECONDS_MAX: Final = 5.0
+"""How long one of them waits for that; fifty wait, more are dropped."""
+
+OFFENDERS_MAX: Final = 1024
+"""Addresses that are remembered, about 0.2 MB; the oldest goes first."""
+
+CONNECTIONS_GONE_TO_TRIM: Final = 500
+"""Connections gone since the last look at memory, after which the allocator is asked to give theirs back; each took
+10 to 20 KB."""
+
+TRIMS_AFTER_MANY_CONNECTIONS: Final = 4
+"""How often it is asked then: half a TLS handshake is held for ten seconds more."""

@@ -96,6 +96,13 @@ def keep_freed_memory() -> bool:
     return all(adjust(option, limits.FREED_MEMORY_KEPT_BYTES) == 1 for option in options)
 
 
+def give_freed_memory_back() -> None:
+    """Let the allocator give back to the kernel what is free in the middle of its heap too, where it can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def resident_bytes() -> int:
     """Physical memory in use; 0 where /proc cannot say."""
     try:

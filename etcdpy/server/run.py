@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 from etcdpy.api.client_versions import ClientVersions
 from etcdpy.api.gate import Gate
 from etcdpy.api.health import Health
@@ -412,8 +412,18 @@ class Running:
                 self._gate.look()
 
     async def _look_after_memory(self) -> None:
+        server = self._server
+        connections, accepted, trims = len(server.connections), server.accepted, 0
         while True:
             await asyncio.sleep(limits.MEMORY_TRIM_SECONDS)
+            before, connections = connections, len(server.connections)
+            came_before, accepted = accepted, server.accepted
+            gone = before - connections + accepted - came_before
+            if gone > work_limits.CONNECTIONS_GONE_TO_TRIM:
+                trims = work_limits.TRIMS_AFTER_MANY_CONNECTIONS
+            if trims:
+                trims -= 1
+                await asyncio.to_thread(process.give_freed_memory_back)
             self._replica.engine.trim_memory()
             self._replica.engine.refresh_sizes()
 

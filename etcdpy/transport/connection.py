@@ -264,7 +264,10 @@ class Http2Protocol(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._unparsed = b""
+        if self.connection.offended:
+            self._server.offenders.note(self.connection.peer.address, self._loop.time())
         self.connection.lose()
+        self.connection.detach()
 
     # --- writing ---
 

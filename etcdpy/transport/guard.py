@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 from etcdpy.transport.frames import ConnectionFault, ErrorCode
 
 _IDLE_PING_SECONDS = 7200.0
@@ -52,6 +52,11 @@ class Guard:
         self._ping_min_seconds = ping_min_seconds
         self._last_ping = float("-inf")
         self._strikes = 0
+
+    @property
+    def suspects(self) -> bool:
+        """Whether the client resets so many streams that its turns are to be short."""
+        return self.resets.left < limits.RESETS_BURST - work_limits.SUSPECT_RESETS
 
     def ping(self, now: float, *, has_streams: bool, sent_since: bool) -> None:
         """A PING came. Raises ConnectionFault `too_many_pings` at the third that comes too early (grpc-go's policy)."""

@@ -65,6 +65,8 @@ class Http2Connection(Sender):
         self._rest = b""
         self.behind = False
         """Whether whole frames are left that would have held the loop for too long: call `receive` again, next turn."""
+        self.offended = False
+        """Whether the connection was ended for flooding."""
         self._work = 0
         self._greeted = False
         self._settled = False  # the client's first SETTINGS has come
@@ -85,18 +87,6 @@ class Http2Connection(Sender):
             settings[frames.SETTING_MAX_CONCURRENT_STREAMS] = max_streams
         self.out.append(frames.settings(settings))
         self.out.append(frames.window_update(0, limits.CONNECTION_WINDOW_BYTES - WINDOW_DEFAULT))
-        self._slow: dict[int, Callable[[int, int, bytes], None]] = {
-            frames.DATA: self._on_data,
-            frames.HEADERS: self._on_headers,
-            frames.PRIORITY: self._on_priority,
-            frames.RST_STREAM: self._on_rst_stream,
-            frames.SETTINGS: self._on_settings,
-            frames.PUSH_PROMISE: self._on_push_promise,
-            frames.PING: self._on_ping,
-            frames.GOAWAY: self._on_goaway,
-            frames.WINDOW_UPDATE: self._on_window_update,
-            frames.CONTINUATION: self._on_continuation,
-        }
 
     # --- the road in ---
 
@@ -106,7 +96,9 @@ class Http2Connection(Sender):
         Look at `wants_close` and `behind` afterwards.
         """
         self.behind = False
-        self._work = 0
+        suspect = self._guard.suspects
+        self._work = work_limits.FRAME_WORK_PER_TURN - work_limits.SUSPECT_WORK_PER_TURN if suspect else 0
+        requests = work_limits.SUSPECT_REQUESTS_PER_TURN if suspect else work_limits.REQUESTS_PER_TURN
         if self.wants_close:
             return
         try:
@@ -118,15 +110,15 @@ class Http2Connection(Sender):
                 if not self._greet(data):
                     return
                 position = len(PREFACE)
-            self._parse(data, position)
+            self._parse(data, position, self.last_stream + 2 * requests)
         except ConnectionFault as fault:
+            self.offended = fault.code == ErrorCode.ENHANCE_YOUR_CALM
             self.terminate(fault.code, fault.reason.encode())
 
-    def _parse(self, data: bytes, position: int) -> None:
+    def _parse(self, data: bytes, position: int, last_this_turn: int) -> None:
         size = len(data)
         streams, by_block, max_receive = self.streams, self._heads.by_block, self.service.max_receive_bytes
         from_bytes, pending_max = int.from_bytes, limits.PENDING_ANSWER_BYTES_MAX
-        last_this_turn = self.last_stream + 2 * work_limits.REQUESTS_PER_TURN
         taken = 0  # bytes of DATA frames on the fast road
         while size - position >= 9:
             word, flags, stream_id = _FRAME(data, position)
@@ -222,11 +214,11 @@ class Http2Connection(Sender):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
         if self._block_stream and (kind != CONTINUATION or stream_id != self._block_stream):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "frame inside a header block")
-        on_frame = self._slow.get(kind)
+        on_frame = _SLOW.get(kind)
         if on_frame is None:
             self._guard.control.take(self.service.now())
             return
-        on_frame(flags, stream_id, payload)
+        on_frame(self, flags, stream_id, payload)
 
     # --- DATA ---
 
@@ -577,6 +569,21 @@ class Http2Connection(Sender):
             stream = next(iter(self.streams.values()))
             self.forget(stream)
             stream.on_gone()
+
+
+_SLOW: Final[dict[int, Callable[[Http2Connection, int, int, bytes], None]]] = {
+    frames.DATA: Http2Connection._on_data,
+    frames.HEADERS: Http2Connection._on_headers,
+    frames.PRIORITY: Http2Connection._on_priority,
+    frames.RST_STREAM: Http2Connection._on_rst_stream,
+    frames.SETTINGS: Http2Connection._on_settings,
+    frames.PUSH_PROMISE: Http2Connection._on_push_promise,
+    frames.PING: Http2Connection._on_ping,
+    frames.GOAWAY: Http2Connection._on_goaway,
+    frames.WINDOW_UPDATE: Http2Connection._on_window_update,
+    frames.CONTINUATION: Http2Connection._on_continuation,
+}
+"""Not bound to a connection: it would refer to itself, and the garbage collector leaves old objects alone."""
 
 
 def _unpad(payload: bytes) -> bytes:

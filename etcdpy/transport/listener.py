@@ -133,7 +133,24 @@ class Listener:
             except OSError as error:
                 self._pause(error)
                 return
-            self._server.spawn(self._serve(sock, _shown(sock, address)))
+            self._receive(sock, _shown(sock, address))
+
+    def _receive(self, sock: socket.socket, address: str) -> None:
+        """Serve a connection, or let it wait or drop it where others of its address were ended for flooding."""
+        self._server.accepted += 1
+        seconds = self._server.offenders.wait_seconds(address, self._server.loop.time())
+        if seconds is None:
+            sock.close()
+            return
+        self._server.spawn(self._serve_later(sock, address, seconds) if seconds else self._serve(sock, address))
+
+    async def _serve_later(self, sock: socket.socket, address: str, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        await self._serve(sock, address)
 
     def _pause(self, error: OSError) -> None:
         """EMFILE and its kin leave the socket readable: stop looking for a moment, or the loop would spin."""

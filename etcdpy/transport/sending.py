@@ -72,6 +72,11 @@ class Sender:
         self._stalled: dict[Stream, None] = {}
         self._waiting: dict[Stream, asyncio.Future[None]] = {}
 
+    def detach(self) -> None:
+        """Let go of who listens, who refers to this connection: the garbage collector leaves old objects alone."""
+        self.on_dirty = _no_wake
+        self.socket_backlog = _no_backlog
+
     def wake(self) -> None:
         """Have `out` taken soon, if that is not already on its way."""
         if not self.dirty:

@@ -16,6 +16,7 @@ from etcdpy import limits
 from etcdpy.transport.deadlines import Deadlines
 from etcdpy.transport.grpc import GrpcService
 from etcdpy.transport.listener import Endpoint, Listener, Serves, TlsSource, open_sockets
+from etcdpy.transport.offenders import Offenders
 from etcdpy.transport.options import TransportOptions
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class Server:
         self.on_accept_error: Callable[[OSError], None] = (
             on_accept_error if on_accept_error is not None else self._report
         )
+        self.offenders = Offenders()
+        self.accepted = 0
+        """Connections so far, with those that never got through their handshake."""
         self._deadlines = Deadlines(self.loop.time, self.loop.call_at)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[_Dirty] = []

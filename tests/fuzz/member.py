@@ -16,6 +16,7 @@ from etcdpy.api.client_versions import ClientVersions
 from etcdpy.api.health import Health
 from etcdpy.api.http import Access, MetricsPage, Versions, client_port
 from etcdpy.api.metrics import build_registry
+from etcdpy.gateway.gateway import streamed_paths
 from etcdpy.peer.connections import PeerUnreachable
 from etcdpy.peer.handler import STREAMED_PATHS
 from etcdpy.raft.errors import LogLost
@@ -200,7 +201,12 @@ class FuzzedMember:
             versions=lambda: Versions(self.replica.membership.version, self.replica.storage_version),
             variables=lambda: {"cmdline": ["etcdpy"]},
             access=Access(),
+            gateway=self._gateway(),
         )
+
+    def _gateway(self) -> HttpHandler:
+        self.running._server.on_head = lambda _head: None
+        return self.running._make_gateway()
 
     def grpc_connection(self) -> MemoryTransport:
         """A client's HTTP/2 connection."""
@@ -209,7 +215,9 @@ class FuzzedMember:
 
     def http_connection(self, handler: HttpHandler) -> MemoryTransport:
         """A client's HTTP/1.1 connection."""
-        return MemoryTransport(self.loop, Http1Protocol(self.running._server, Peer("10.0.0.9:1"), handler))
+        return MemoryTransport(
+            self.loop, Http1Protocol(self.running._server, Peer("10.0.0.9:1"), handler, streamed_paths())
+        )
 
     def peer_connection(self) -> MemoryTransport:
         """A member's HTTP/1.1 connection."""

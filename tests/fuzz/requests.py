@@ -33,7 +33,7 @@ _METHODS: Final = [
     for method in service.methods
 ]
 _TXN: Final = next(pair for pair in _METHODS if pair[1].name == "Txn")
-_ENDING: Final = ("MemberAdd", "MemberRemove", "MemberPromote", "MemberUpdate", "MoveLeader")
+ENDING: Final = ("MemberAdd", "MemberRemove", "MemberPromote", "MemberUpdate", "MoveLeader")
 """They may leave a cluster of one without a quorum: nothing is asked after them."""
 _NOT_PARSED: Final = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
 
@@ -53,7 +53,7 @@ class Requests:
             member.work(Watch(), lambda: transport.feed(PREFACE + wide), lambda: True)
             for number in range(self.calls):
                 service, method = draw.choice(_METHODS) if draw.random() < 0.8 else _TXN
-                if method.name in _ENDING and number < self.calls - 1:
+                if method.name in ENDING and number < self.calls - 1:
                     continue
                 body = _body(draw, method)
                 stream = 2 * number + 1

@@ -13,6 +13,7 @@ SURFACES: Final[tuple[tuple[Surface, int], ...]] = (
     (http2.Http2(), 4800),
     (requests.Requests(), 20),
     (http1.ClientHttp(), 16),
+    (http1.GatewayHttp(), 12),
     (http1.PeerHttp(), 16),
     (peer.Streams(), 3000),
     (peer.RaftMessages(), 700),

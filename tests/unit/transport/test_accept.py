@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +11,7 @@ import pytest
 
 from etcdpy import limits
 from etcdpy.transport.listener import Listener, Serves
+from etcdpy.transport.offenders import Offenders
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -19,10 +21,12 @@ BURST = 3 * limits.ACCEPTS_PER_TURN
 
 class Server:
     def __init__(self) -> None:
-        self.accepted = 0
+        self.accepted = self.spawned = 0
+        self.loop = asyncio.new_event_loop()
+        self.offenders = Offenders()
 
     def spawn(self, serving: Coroutine[Any, Any, None]) -> None:
-        self.accepted += 1
+        self.spawned += 1
         with pytest.raises(StopIteration):
             serving.send(None)
 
@@ -46,6 +50,7 @@ def test_a_few_a_turn(secure: bool) -> None:
         a_turn = limits.ACCEPTS_PER_TURN // 4 if secure else limits.ACCEPTS_PER_TURN
         for turn in range(1, BURST // a_turn + 1):
             listener._accept()
-            assert server.accepted == turn * a_turn
+            assert server.spawned == server.accepted == turn * a_turn
         listener._accept()
-        assert server.accepted == BURST
+        assert server.spawned == BURST
+    server.loop.close()
