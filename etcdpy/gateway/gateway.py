@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -31,7 +32,7 @@ from etcdpy.transport.http1_stream import BodyLost
 from etcdpy.transport.local_calls import LocalCall, LocalStreamCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 
     from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
@@ -123,7 +124,8 @@ class Gateway:
             body = await self._single(request, descriptor.input_type)
             if method.kind is Kind.SERVER_STREAM:
                 return await self._stream(head, peer, descriptor, _one(body))
-            return await self._unary(head, peer, descriptor, body)
+            with _while_there(request):
+                return await self._unary(head, peer, descriptor, body)
         except EtcdError as error:
             return _refusal(error)
 
@@ -231,6 +233,24 @@ def _deadline(call: LocalCall | LocalStreamCall, head: RequestHead) -> Callable[
     if head.timeout_seconds is None:
         return lambda: None
     return asyncio.get_running_loop().call_later(head.timeout_seconds, call.expire).cancel
+
+
+@contextmanager
+def _while_there(request: HttpRequest) -> Iterator[None]:
+    """Whoever closes its side while it waits is not waited for."""
+    task, gone = asyncio.current_task(), request.gone
+    if gone is None or task is None:
+        yield
+        return
+
+    def cancel(_gone: object) -> None:
+        task.cancel()
+
+    gone.add_done_callback(cancel)
+    try:
+        yield
+    finally:
+        gone.remove_done_callback(cancel)
 
 
 async def _one(message: bytes) -> AsyncIterator[bytes]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class HttpRequest:
     """A complete request. `path` is as sent, still percent-coded, without the query; header names are lower case and
     repeated headers are joined by a comma. `host` is the Host header or `:authority`. `stream` is the body as it comes,
-    on the paths that the listener was told to stream; `body` is empty then."""
+    on the paths that the listener was told to stream; `body` is empty then. `gone` is done once an HTTP/1.1 client has
+    closed its side, though it might still read: Go's server takes that for the end of who asked."""
 
     method: str
     path: str
@@ -36,6 +37,7 @@ class HttpRequest:
     host: str
     version: str
     stream: AsyncIterator[bytes] | None = None
+    gone: asyncio.Future[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def build_request(
     host: bytes,
     version: str,
     stream: AsyncIterator[bytes] | None = None,
+    gone: asyncio.Future[None] | None = None,
 ) -> HttpRequest:
     """A handler's request out of what either protocol parsed."""
     headers: dict[str, str] = {}
@@ -85,6 +88,7 @@ def build_request(
         host=host.decode("latin-1"),
         version=version,
         stream=stream,
+        gone=gone,
     )
 
 

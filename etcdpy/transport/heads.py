@@ -182,7 +182,12 @@ class HeadReader:
 
     @staticmethod
     def _with_timeout(head: RequestHead, text: bytes) -> RequestHead:
-        if not head.is_grpc or head.refusal is not None:
+        if not head.is_grpc:
+            seen = head.with_timeout(0.0)  # for an HTTP handler it is a header like any other
+            seen.timeout_seconds = None
+            seen.fields = [*head.fields, (b"grpc-timeout", text)]
+            return seen
+        if head.refusal is not None:
             return head
         try:
             return head.with_timeout(parse_timeout(text))

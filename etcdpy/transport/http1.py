@@ -71,6 +71,8 @@ class Http1Protocol(asyncio.Protocol):
         self._request: h11.Request | None = None
         self._body = bytearray()
         self._task: asyncio.Task[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+        """Tells the handler that the client has closed its side."""
         self._streaming = False
         self._lingering = False
         self._pipelined_bytes = 0
@@ -127,6 +129,8 @@ class Http1Protocol(asyncio.Protocol):
             self._inflow.fail("unexpected EOF")
         if self._task is None:
             return self._behind and not self._peer.secure
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
         if self._streaming:
             self._task.cancel()
             return False
@@ -257,8 +261,17 @@ class Http1Protocol(asyncio.Protocol):
         headers = list(request.headers)
         host = next((value for name, value in headers if name == b"host"), b"")
         version = "HTTP/" + request.http_version.decode()
+        self._gone = self._server.loop.create_future()
         built = build_request(
-            request.method, request.target, headers, bytes(self._body), self._peer, host, version, self._request_stream
+            request.method,
+            request.target,
+            headers,
+            bytes(self._body),
+            self._peer,
+            host,
+            version,
+            self._request_stream,
+            self._gone,
         )
         self._body = bytearray()
         try:
