@@ -15,6 +15,7 @@ from etcdpy.server.notes import ConfigError
 from etcdpy.server.urls import UrlError
 from etcdpy.transport.chunked import ChunkDecoder, MalformedChunk
 from tests.fuzz.damage import cut, mutate
+from tests.fuzz.files import START_STALL_SECONDS
 from tests.fuzz.harness import STALL_SECONDS, Watch
 from tests.fuzz.http1 import any_json
 
@@ -131,7 +132,7 @@ class DiscoveryAnswers:
     """The registry of v3 discovery, and what is made of what it tells."""
 
     name = "discovery"
-    stall_seconds = STALL_SECONDS
+    stall_seconds = START_STALL_SECONDS
 
     def play(self, draw: Random, watch: Watch) -> None:
         with watch.input():
