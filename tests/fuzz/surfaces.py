@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.fuzz import answers, files, http1, http2, peer, requests
+from tests.fuzz import answers, files, gateway, http1, http2, peer, requests
 
 if TYPE_CHECKING:
     from tests.fuzz.harness import Surface
@@ -15,6 +15,7 @@ SURFACES: Final[tuple[tuple[Surface, int], ...]] = (
     (http1.ClientHttp(), 16),
     (http1.GatewayHttp(), 12),
     (http1.PeerHttp(), 16),
+    (gateway.Json(), 300),
     (peer.Streams(), 3000),
     (peer.RaftMessages(), 700),
     (files.SnapshotFiles(), 1000),
