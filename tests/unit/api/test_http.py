@@ -12,6 +12,7 @@ import pytest
 from etcdpy.api.health import Health
 from etcdpy.api.http import Access, MetricsPage, Versions, client_port, host_name, metrics_port
 from etcdpy.api.metrics import Sources, build_registry
+from etcdpy.transport.calls import Peer
 from etcdpy.transport.exchange import HttpHandler, HttpRequest, HttpResponse
 from tests.unit.api.test_health import FakeSource, request
 
@@ -168,3 +169,34 @@ class TestMetricsPort:
         assert dict(packed.headers)["content-encoding"] == "gzip"
         assert isinstance(packed.body, bytes)
         assert b'promhttp_metric_handler_requests_total{code="200"} 1\n' in gzip.decompress(packed.body)
+
+
+@pytest.mark.parametrize("path", ["/v3/kv/range", "/v3beta/kv/range", "/v3/%6bv/range"])
+@pytest.mark.parametrize(
+    ("name", "names_users", "secure", "status"),
+    [("root", True, True, 400), ("root", False, True, 200), ("", True, True, 200), (None, True, True, 200)],
+)
+def test_who_shows_a_named_certificate_to_the_gateway(
+    path: str, name: str | None, names_users: bool, secure: bool, status: int
+) -> None:
+    """Where names of certificates are users, nobody shall believe that the gateway knows them by it."""
+
+    async def gateway(_asked: HttpRequest) -> HttpResponse:
+        return HttpResponse(200)
+
+    health, metrics = pages()
+    handler = client_port(
+        health=health,
+        metrics=metrics,
+        versions=Versions,
+        variables=dict,
+        access=Access(),
+        gateway=gateway,
+        names_users=lambda: names_users,
+    )
+    asked = replace(request(path, "POST"), secure=secure, peer=Peer("1.2.3.4:5", name, secure))
+
+    async def run() -> HttpResponse:
+        return await handler(asked)
+
+    assert asyncio.run(run()).status == status
