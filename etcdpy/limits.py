@@ -229,6 +229,18 @@ EMPTY_FRAMES_PER_SECOND: Final = 10
 CLOSED_STREAMS_REMEMBERED: Final = 1024
 """Streams that the server closed before the client did, for which late frames are ignored rather than punished."""
 
+PING_MIN_SECONDS_WITHOUT_FLAG: Final = 300.0
+"""--grpc-keepalive-min-time=0: grpc-go's own interval."""
+
+KEEPALIVE_INTERVAL_SECONDS_DEFAULT: Final = 7200.0
+"""--grpc-keepalive-interval=0, or --grpc-keepalive-timeout=0: grpc-go's own interval."""
+
+KEEPALIVE_TIMEOUT_SECONDS_DEFAULT: Final = 20.0
+"""The same of the timeout."""
+
+KEEPALIVE_INTERVAL_SECONDS_MIN: Final = 1.0
+"""A shorter --grpc-keepalive-interval is raised to this, as by grpc-go."""
+
 PREFACE_SECONDS_MAX: Final = 10.0
 """From accept to a complete HTTP/2 preface with SETTINGS, or the first HTTP/1 request head; as the TLS handshake."""
 

@@ -182,13 +182,16 @@ def _lease_service(
 
 
 def transport_options(config: Config) -> TransportOptions:
-    """The transport's settings as the flags say."""
+    """The transport's settings as the flags say. Where they say 0, grpc-go's own values hold, as on etcd."""
+    interval, patience = config.grpc_keepalive_interval_seconds, config.grpc_keepalive_timeout_seconds
+    if interval <= 0 or patience <= 0:
+        interval, patience = limits.KEEPALIVE_INTERVAL_SECONDS_DEFAULT, limits.KEEPALIVE_TIMEOUT_SECONDS_DEFAULT
     return TransportOptions(
         max_receive_bytes=config.max_request_bytes + limits.GRPC_OVERHEAD_BYTES,
         max_concurrent_streams=config.max_concurrent_streams,
-        keepalive_min_time_seconds=config.grpc_keepalive_min_time_seconds,
-        keepalive_interval_seconds=config.grpc_keepalive_interval_seconds,
-        keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
+        keepalive_min_time_seconds=config.grpc_keepalive_min_time_seconds or limits.PING_MIN_SECONDS_WITHOUT_FLAG,
+        keepalive_interval_seconds=max(interval, limits.KEEPALIVE_INTERVAL_SECONDS_MIN),
+        keepalive_timeout_seconds=patience,
         reuse_address=True,
         reuse_port=config.socket_reuse_port,
         stream_stall_seconds=config.raft_write_timeout_seconds,

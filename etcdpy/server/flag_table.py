@@ -81,9 +81,9 @@ _MEMBER: Final = (
     Flag("max-txn-ops", Kind.UINT, "128", "Most operations in one list of a transaction."),
     Flag("max-request-bytes", Kind.UINT, "1572864", "Largest request. Above 10 MiB the member warns."),
     Flag("max-concurrent-streams", Kind.UINT32, "4294967295", "Most HTTP/2 streams on one client connection."),
-    Flag("grpc-keepalive-min-time", Kind.DURATION, "5s", "A client that pings more often is disconnected."),
-    Flag("grpc-keepalive-interval", Kind.DURATION, "2h", "How often a silent client is pinged. 0: never."),
-    Flag("grpc-keepalive-timeout", Kind.DURATION, "20s", "How long a ping may stay unanswered. 0: never pinged."),
+    Flag("grpc-keepalive-min-time", Kind.DURATION, "5s", "A client that pings more often is disconnected. 0: 5m."),
+    Flag("grpc-keepalive-interval", Kind.DURATION, "2h", "How long a client may be silent before it is pinged. 0: 2h."),
+    Flag("grpc-keepalive-timeout", Kind.DURATION, "20s", "How long a ping may stay unanswered. 0: 20s, and the interval is 2h."),
     Flag(
         "socket-reuse-port",
         Kind.BOOL,

@@ -322,7 +322,7 @@ class Http2Protocol(asyncio.Protocol):
         if not self.connection.ready:
             self.abort()
             return
-        self._arm_keepalive(self._server.options.keepalive_interval_seconds)
+        self._check_keepalive()
 
     def _arm_keepalive(self, seconds: float) -> None:
         self._keepalive = self._loop.call_later(seconds, self._check_keepalive)

@@ -14,8 +14,8 @@ class TransportOptions:
     max_receive_bytes: int = limits.MAX_REQUEST_BYTES_DEFAULT + limits.GRPC_OVERHEAD_BYTES
     max_concurrent_streams: int = 2**32 - 1
     keepalive_min_time_seconds: float = 5.0
-    keepalive_interval_seconds: float = 7200.0
-    keepalive_timeout_seconds: float = 20.0
+    keepalive_interval_seconds: float = limits.KEEPALIVE_INTERVAL_SECONDS_DEFAULT
+    keepalive_timeout_seconds: float = limits.KEEPALIVE_TIMEOUT_SECONDS_DEFAULT
     tls_handshake_seconds: float = 10.0
     reuse_address: bool = True
     reuse_port: bool = False
