@@ -234,6 +234,20 @@ class RequestTooLarge(EtcdError):
     message = "etcdserver: request is too large"
 
 
+class ClientRateExceeded(EtcdError):
+    """A user or client asks too often a second. etcd has no such limit; the text is ours."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    message = "etcdpy: too many requests a second from this user or client"
+
+
+class WatchRateExceeded(EtcdError):
+    """A user or client begins too many watches a second. etcd has no such limit; the text is ours."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    message = "etcdpy: too many watches a second from this user or client"
+
+
 class TooManyRequests(EtcdError):
     """Quirk kept: travels as Unknown, although etcd's table says ResourceExhausted."""
 

@@ -21,6 +21,29 @@ GRPC_OVERHEAD_BYTES: Final = 512 * 1024
 MAX_APPLY_LAG_ENTRIES: Final = 5000
 """Committed entries that may wait to be applied before new ones are refused with `too many requests`, as on etcd."""
 
+CLIENTS_LIMITED_MAX: Final = 10_000
+"""Users, common names and addresses whose requests are counted. One more pushes out the one that has been quiet for the
+longest, who then begins with a full allowance; 1 KB each."""
+
+AUDIT_LINES_WAITING_MAX: Final = 10_000
+"""Lines that may wait for the disk; more are counted and dropped, since a slow disk must not hold requests. 300 bytes
+each, but for those of large transactions."""
+
+AUDIT_KEYS_MAX: Final = 128
+"""Keys that a line names; of more it says only that there are. As many as a transaction has operations by default."""
+
+AUDIT_OPERATIONS_MAX: Final = 1024
+"""Operations of a transaction that are looked at; one with more is mostly refused by --max-txn-ops. 0.5 ms."""
+
+AUDIT_BATCH_LINES: Final = 256
+"""Lines that are written to the disk at a time."""
+
+AUDIT_FAILURE_SAID_SECONDS: Final = 60.0
+"""How often the log says that the audit log cannot be written."""
+
+AUDIT_KEY_BYTES_MAX: Final = 1024
+"""The part of a key that a line shows."""
+
 # --- transport: TLS ---
 
 TLS_FILE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -292,6 +315,18 @@ QUOTA_BYTES_DEFAULT: Final = 2 * 1024**3
 
 QUOTA_NEAR_BYTES: Final = 16 * 1024**2
 """While more room than this is left nobody looks at requests: one turn of applying takes 2 ms and adds less."""
+
+SPACE_LOOK_SECONDS: Final = 1.0
+"""How often --auto-space-reclaim and --auto-alarm-disarm look at the size."""
+
+SPACE_TIGHT_SHARE: Final = 0.8
+"""--auto-space-reclaim acts from this share of the quota on; below it the space is used again by itself."""
+
+SPACE_FREEABLE_SHARE: Final = 0.1
+"""And when this share of the quota can be given back: each defragmentation rewrites everything."""
+
+SPACE_BACK_SHARE: Final = 0.9
+"""--auto-alarm-disarm takes the alarm back below this share of the quota, so that it is not raised again at once."""
 
 QUOTA_BYTES_ADVISED_MAX: Final = 8 * 1024**3
 """Above this quota the member warns, as etcd does."""

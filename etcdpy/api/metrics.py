@@ -213,6 +213,14 @@ _PROCESS: Final = (
     ),
     Spec("etcdpy_loop_lag_seconds", "histogram", "How late the event loop was.", "loop_lag"),
     Spec("etcdpy_log_lines_dropped_total", "counter", "Log lines that could not be written.", "log_lines_dropped"),
+    Spec("etcdpy_audit_lines_dropped_total", "counter", "Lines the audit log has lost.", "audit_lines_dropped"),
+    Spec(
+        "etcdpy_client_requests_refused_total",
+        "counter",
+        "Requests and watches over what one user or client may ask a second.",
+        "client_requests_refused",
+        ("kind",),
+    ),
 )
 
 _GROUPS: Final = {

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     AsyncUnary = Callable[[Call, bytes], Awaitable[None]]
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
+SERVICE_FILES: Final = (rpc_pb2, lock_pb2, election_pb2)
+"""Whose services are served."""
+
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 _KINDS: Final = {
@@ -42,7 +45,7 @@ def method_table(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Meth
             kind,
             handlers.get(f"{name}.{method.name}") or _missing(method.name, kind),
         )
-        for file in (rpc_pb2, lock_pb2, election_pb2)
+        for file in SERVICE_FILES
         for name, descriptor in file.DESCRIPTOR.services_by_name.items()
         for method in descriptor.methods
         for kind in (_KINDS[method.client_streaming, method.server_streaming],)

@@ -153,5 +153,8 @@ class ProcessStats:
     virtual_memory_max_bytes: float = -1
     loop_lag: Buckets | None = None
     log_lines_dropped: int = 0
+    audit_lines_dropped: int = 0
+    client_requests_refused: ByLabels = field(default_factory=dict)
+    """By (`requests` or `watches`,)."""
     certificates: Sequence[tuple[str, str, float]] = ()
     """(file, role, Unix time after which it is not valid)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from etcdpy.api.stand_in import StandIn
 from etcdpy.histogram import HANDLING_SECONDS, Histogram
 from etcdpy.transport.calls import Kind
 
@@ -15,43 +16,25 @@ if TYPE_CHECKING:
     from etcdpy.transport.calls import Call, Method, StreamCall
 
 
-class TimedCall:
-    """A unary call that notes when it is answered. It stands in for the call it wraps."""
+class TimedCall(StandIn):
+    """A unary call that notes when it is answered."""
 
-    __slots__ = ("_begin", "_call", "_clock", "_histogram")
+    __slots__ = ("_begin", "_clock", "_histogram")
 
     def __init__(self, call: Call, histogram: Histogram, clock: Callable[[], float]) -> None:
-        self._call = call
+        super().__init__(call)
         self._histogram = histogram
         self._clock = clock
         self._begin = clock()
 
-    def finish(self, message: bytes) -> None:
-        """See Call."""
+    def answered(self, error: EtcdError | None) -> None:
+        """Count the time so far, unless the call is gone already."""
         self.note()
-        self._call.finish(message)
-
-    def fail(self, error: EtcdError) -> None:
-        """See Call."""
-        self.note()
-        self._call.fail(error)
 
     def note(self) -> None:
         """Count the time so far, unless the call is answered or gone already."""
         if not self._call.done:
             self._histogram.observe(self._clock() - self._begin)
-
-    @property
-    def on_cancel(self) -> Callable[[], None] | None:
-        """See Call."""
-        return self._call.on_cancel
-
-    @on_cancel.setter
-    def on_cancel(self, callback: Callable[[], None] | None) -> None:
-        self._call.on_cancel = callback
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
 
 
 def time_calls(

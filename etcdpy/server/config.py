@@ -158,6 +158,14 @@ class Config:
     max_learners: int
     downgrade_check_time_seconds: float
     snapshot_catchup_entries: int
+    # Beyond etcd
+    auto_space_reclaim: bool
+    auto_alarm_disarm: bool
+    client_requests_per_second: int
+    client_watches_per_second: int
+    audit_log_file: str
+    audit_log_keys: str
+    audit_log_max_megabytes: int
     # Unsafe
     force_new_cluster: bool
     unsafe_no_fsync: bool

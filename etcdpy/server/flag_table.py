@@ -22,6 +22,7 @@ GROUPS: Final = {
     "Logging": "",
     "Distributed tracing": "",
     "Features": "",
+    "Beyond etcd": "Flags that etcd does not have; all are off unless they are given. See limits.md.",
     "Unsafe": "These can break what the consensus protocol guarantees.",
 }
 
@@ -83,7 +84,12 @@ _MEMBER: Final = (
     Flag("max-concurrent-streams", Kind.UINT32, "4294967295", "Most HTTP/2 streams on one client connection."),
     Flag("grpc-keepalive-min-time", Kind.DURATION, "5s", "A client that pings more often is disconnected. 0: 5m."),
     Flag("grpc-keepalive-interval", Kind.DURATION, "2h", "How long a client may be silent before it is pinged. 0: 2h."),
-    Flag("grpc-keepalive-timeout", Kind.DURATION, "20s", "How long a ping may stay unanswered. 0: 20s, and the interval is 2h."),
+    Flag(
+        "grpc-keepalive-timeout",
+        Kind.DURATION,
+        "20s",
+        "How long a ping may stay unanswered. 0: 20s, every 2h.",
+    ),
     Flag(
         "socket-reuse-port",
         Kind.BOOL,
@@ -320,6 +326,47 @@ _FEATURES: Final = (
     Flag("snapshot-catchup-entries", Kind.UINT, "5000", "Log entries that stay after the log is cut."),
 )
 
+_BEYOND: Final = (
+    Flag(
+        "auto-space-reclaim",
+        Kind.BOOL,
+        "false",
+        "Defragment by itself when the database is near its quota and compaction has left enough to give back.",
+    ),
+    Flag(
+        "auto-alarm-disarm",
+        Kind.BOOL,
+        "false",
+        "Disarm this member's NOSPACE alarm when its database is below nine tenths of the quota again.",
+    ),
+    Flag(
+        "client-requests-per-second",
+        Kind.UINT,
+        "0",
+        "Requests a second that one user, or one common name, may make of this member. 0: no limit.",
+    ),
+    Flag(
+        "client-watches-per-second",
+        Kind.UINT,
+        "0",
+        "Watches a second that one user, or one common name, may begin on this member. 0: no limit.",
+    ),
+    Flag("audit-log-file", Kind.STRING, "", "File that gets a line for each call that changes something. Empty: none."),
+    Flag(
+        "audit-log-keys",
+        Kind.CHOICE,
+        "plain",
+        "How that file shows keys: `plain`, or `hash` for the start of their SHA-256.",
+        choices=("plain", "hash"),
+    ),
+    Flag(
+        "audit-log-max-megabytes",
+        Kind.UINT,
+        "100",
+        "Size at which that file makes way for a new one; old ones are kept. 0: it grows.",
+    ),
+)
+
 _UNSAFE: Final = (
     Flag("force-new-cluster", Kind.BOOL, "false", "Start as the only member, forgetting the others."),
     Flag("unsafe-no-fsync", Kind.BOOL, "false", "Never wait for the disk. Data is lost when the machine fails."),
@@ -349,7 +396,7 @@ _IGNORED: Final = tuple(
 BY_GROUP: Final = dict(
     zip(
         GROUPS,
-        (_MEMBER, _CLUSTERING, _SECURITY, _AUTH, _MONITORING, _LOGGING, _TRACING, _FEATURES, _UNSAFE),
+        (_MEMBER, _CLUSTERING, _SECURITY, _AUTH, _MONITORING, _LOGGING, _TRACING, _FEATURES, _BEYOND, _UNSAFE),
         strict=True,
     )
 )

@@ -65,8 +65,8 @@ class QuotaKeeper:
     ) -> None:
         self.quota = quota
         self.is_near = False
-        self._quota_bytes = quota_bytes
-        self._own_id = own_id
+        self.quota_bytes = quota_bytes
+        self.own_id = own_id
         self._alarms = alarms
         self._propose = propose
         self._encode = encode
@@ -92,14 +92,14 @@ class QuotaKeeper:
         if not self.stands:
             log.warn(
                 "message exceeded backend quota; raising alarm",
-                **{"quota-size-bytes": self._quota_bytes, "error": NoSpace.message},
+                **{"quota-size-bytes": self.quota_bytes, "error": NoSpace.message},
             )
         self._refuse(proposal)
 
     @property
     def stands(self) -> bool:
         """Whether the NOSPACE alarm of this member is raised."""
-        return any(alarm.memberID == self._own_id for alarm in self._alarms.get(rpc_pb2.NOSPACE))
+        return any(alarm.memberID == self.own_id for alarm in self._alarms.get(rpc_pb2.NOSPACE))
 
     def _refuse(self, proposal: Proposal | None) -> None:
         if self.stands:
@@ -109,7 +109,7 @@ class QuotaKeeper:
         raising = self._raising
         if raising is None or raising.waiting is None:
             request = rpc_pb2.AlarmRequest(
-                action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self._own_id, alarm=rpc_pb2.NOSPACE
+                action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.own_id, alarm=rpc_pb2.NOSPACE
             )
             raising = self._raising = _Raising(request, self._encode("alarm", request.SerializeToString()))
             self._propose(raising)

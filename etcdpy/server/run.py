@@ -12,12 +12,15 @@ import asyncio
 import gc
 import os
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits, work_limits
+from etcdpy.api.audit import AuditLog
+from etcdpy.api.client_limits import ClientLimits
 from etcdpy.api.client_versions import ClientVersions
 from etcdpy.api.gate import Gate
 from etcdpy.api.health import Health
@@ -28,6 +31,7 @@ from etcdpy.api.timing import time_calls
 from etcdpy.errors import EtcdError, Stopped
 from etcdpy.gateway.gateway import Gateway
 from etcdpy.server import doors, logs, notify, process
+from etcdpy.server.audit_file import open_audit_file, stamp
 from etcdpy.server.auto_compaction import make_compactor
 from etcdpy.server.corruption import CorruptionChecker, Inconsistent
 from etcdpy.server.encryption import keeper_of
@@ -41,6 +45,7 @@ from etcdpy.server.peer_tls import peer_tls
 from etcdpy.server.peers import PeerAnswers, Peers
 from etcdpy.server.slices import SliceRunner
 from etcdpy.server.snapshots import Snapshots
+from etcdpy.server.space import SpaceKeeper
 from etcdpy.server.stats import MemberHealth, MemberStats
 from etcdpy.server.tokens import make_tokens
 from etcdpy.server.upkeep import LeaseKeeper, StoreUpkeep, WatchDriver
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from etcdpy.auth.tokens import TokenProvider
+    from etcdpy.server.audit_file import AuditFile
     from etcdpy.server.config import Config
     from etcdpy.transport.exchange import HttpHandler
 
@@ -119,7 +125,7 @@ async def _serve(config: Config) -> int:
         except Inconsistent as error:
             log.error("checkInitialHashKV failed", error=str(error))
             return 1
-        except (TlsConfigError, OSError, ValueError) as error:
+        except (ConfigError, TlsConfigError, OSError, ValueError) as error:
             log.error("cannot serve", error=str(error))
             return 1
         finally:
@@ -156,6 +162,7 @@ class Running:
         self._stop = stop
         self._end = asyncio.Event()
         self._gate: Gate | None = None
+        self._audit: AuditFile | None = None
         self._removed = False
         self._loop = asyncio.get_running_loop()
         self._server = Server({}, doors.transport_options(config), on_bug=_report_bug)
@@ -217,6 +224,8 @@ class Running:
             await self._peer_server.close()
             self._snapshots.close()
             self._passwords.close()
+            if self._audit is not None:
+                self._audit.close()
         return code
 
     async def _begin(self) -> bool:
@@ -258,6 +267,7 @@ class Running:
         health = Health(MemberHealth(replica))
         stats = MemberStats(replica, self._upkeep, server, self._lag, tls)
         handling = time_calls(server.methods) if config.metrics == "extensive" else None
+        self._guard_methods(stats)
         clients = ClientVersions()
         encryption = self._encryption.stats if self._encryption is not None else None
         server.on_head = clients.join
@@ -292,6 +302,26 @@ class Running:
         )
         server.on_drain = gateway.end_endless
         return gateway.handle
+
+    def _guard_methods(self, stats: MemberStats) -> None:
+        """Lay what the flags ask for around the handlers: what is refused for coming too often is not worth a line in
+        the audit log."""
+        config, replica = self._config, self._replica
+        if config.audit_log_file:
+            self._audit = stats.audit = open_audit_file(config.audit_log_file, config.audit_log_max_megabytes)
+            hash_keys = config.audit_log_keys == "hash"
+            AuditLog(self._audit.write, replica.callers.name_of, lambda: stamp(time.time()), hash_keys).wrap(
+                self._server.methods
+            )
+        if config.client_requests_per_second or config.client_watches_per_second:
+            client_limits = stats.client_limits = ClientLimits(
+                replica.callers.name_of,
+                self._loop.time,
+                lambda: replica.headers[0].embed(replica.revision),
+                requests_per_second=config.client_requests_per_second,
+                watches_per_second=config.client_watches_per_second,
+            )
+            client_limits.wrap(self._server.methods)
 
     def _note_standing(self) -> None:
         assert self._gate is not None
@@ -353,6 +383,16 @@ class Running:
             self._look_after_streams(),
             *self._corruption_checks(),
         ]
+        if config.auto_space_reclaim or config.auto_alarm_disarm:
+            keeper = SpaceKeeper(
+                replica.store,
+                replica.quota,
+                replica,
+                self._upkeep.defragment,
+                reclaims=config.auto_space_reclaim,
+                disarms=config.auto_alarm_disarm,
+            )
+            duties.append(keeper.run())
         if config.initial_election_tick_advance:
             duties.append(self._advance_first_election())
         compactor = make_compactor(

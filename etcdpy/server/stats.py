@@ -27,9 +27,11 @@ from etcdpy.server import logs, process
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from etcdpy.api.client_limits import ClientLimits
     from etcdpy.api.client_versions import ClientVersions
     from etcdpy.api.health import Health
     from etcdpy.histogram import Histogram
+    from etcdpy.server.audit_file import AuditFile
     from etcdpy.server.loop_lag import LoopLag
     from etcdpy.server.member import Replica
     from etcdpy.server.upkeep import StoreUpkeep
@@ -83,6 +85,8 @@ class MemberStats:
         self._lag = lag
         self._tls = tls
         self._clients: ClientVersions | None = None
+        self.audit: AuditFile | None = None
+        self.client_limits: ClientLimits | None = None
 
     def sources(
         self,
@@ -213,5 +217,7 @@ class MemberStats:
             virtual_memory_max_bytes=resource.getrlimit(resource.RLIMIT_AS)[0],
             loop_lag=self._lag.histogram,
             log_lines_dropped=logs.dropped_lines(),
+            audit_lines_dropped=self.audit.dropped if self.audit is not None else 0,
+            client_requests_refused=self.client_limits.refused() if self.client_limits is not None else {},
             certificates=[(each.file, each.role, each.not_after) for each in certificates],
         )

@@ -144,6 +144,9 @@ class FakeCall:
         self.answers.append(message)
         self.done = True
 
+    def finish_parts(self, parts: list[bytes]) -> None:
+        self.finish(b"".join(parts))
+
     def fail(self, error: Exception) -> None:
         self.answers.append(error)
         self.done = True
@@ -171,6 +174,15 @@ class TestTiming:
         found = samples(Sources(methods=lambda: methods, handling=lambda: times))
         labels = 'grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"'
         assert found[f'grpc_server_handling_seconds_bucket{{{labels},le="0.5"}}'] == 1
+
+    def test_an_answer_in_parts_counts_as_well(self) -> None:
+        """Every range that takes more than one look into the store is answered so."""
+        methods = method_table({**HANDLERS, "KV.Range": lambda call, _body: call.finish_parts([b"a", b"b"])})
+        times = time_calls(methods)
+        call = FakeCall()
+        methods[b"/etcdserverpb.KV/Range"].handler(call, b"")
+        assert call.answers == [b"ab"]
+        assert times["etcdserverpb.KV", "Range"].count == 1
 
     def test_an_error_counts_too(self) -> None:
         def fails(_call: Any, _body: bytes) -> None:
