@@ -21,6 +21,9 @@ GRPC_OVERHEAD_BYTES: Final = 512 * 1024
 MAX_APPLY_LAG_ENTRIES: Final = 5000
 """Committed entries that may wait to be applied before new ones are refused with `too many requests`, as on etcd."""
 
+MAX_APPLY_LAG_PRIORITY_ENTRIES: Final = 2 * MAX_APPLY_LAG_ENTRIES
+"""The same for the revocation of a lease, with the gate PriorityRequest. etcd's number."""
+
 CLIENTS_LIMITED_MAX: Final = 10_000
 """Users, common names and addresses whose requests are counted. One more pushes out the one that has been quiet for the
 longest, who then begins with a full allowance; 1 KB each."""
@@ -508,6 +511,12 @@ COMPACTION_HASHES_MAX: Final = 10
 
 LOG_BYTES_FIELD_MAX: Final = 512
 """Bytes of a key or value that a log line shows; the client chose them."""
+
+LOG_REQUEST_CHARS_MAX: Final = 2048
+"""Characters of a request that a line about a slow one shows."""
+
+SLOW_REQUESTS_LOGGED_PER_SECOND: Final = 20
+"""Lines a second about requests that took long: after a stall thousands are late at once, and a line takes 30 us."""
 
 LOG_LINES_PER_SECOND_BURST: Final = 100
 """Lines of one level and message that are written in a second before sampling sets in. etcd's (zap's) number."""

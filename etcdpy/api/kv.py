@@ -66,6 +66,19 @@ class Compactions(Protocol):
         ...
 
 
+class SlowReads(Protocol):
+    """Where reads that took long are written down."""
+
+    @property
+    def read_seconds(self) -> float:
+        """What took no longer than this need not be told."""
+        ...
+
+    def read(self, call: Call, kind: str, request: Any, seconds: float, count: int, size: int) -> None:
+        """A read was answered so long after its arrival, with so many keys and bytes (-1: nobody counted)."""
+        ...
+
+
 class KvService:
     """Checks requests, proposes writes, answers reads."""
 
@@ -79,6 +92,7 @@ class KvService:
         callers: Callers,
         header: HeaderSource,
         range_seconds: Histogram,
+        slow: SlowReads,
         *,
         stopwatch: Callable[[], float],
         max_txn_ops: int,
@@ -93,6 +107,7 @@ class KvService:
         self._users = callers.store
         self._header = header
         self._range_seconds = range_seconds
+        self._slow = slow
         self._stopwatch = stopwatch
         self._max_txn_ops = max_txn_ops
         self._max_request_bytes = max_request_bytes
@@ -122,7 +137,9 @@ class KvService:
         request = parse(rpc_pb2.TxnRequest, body)
         check_txn(request, self._max_txn_ops)
         if is_read_only(request):
-            self._when_readable(call, is_serializable(request), partial(self._answer_txn, call, request))
+            self._when_readable(
+                call, is_serializable(request), partial(self._answer_txn, call, request, self._stopwatch())
+            )
         else:
             self._proposer.propose(Waiting("txn", request, self._proposer.encode("txn", body), call, self._header))
 
@@ -148,10 +165,10 @@ class KvService:
             if serializable or self._reads.reads_are_current:
                 self._answer_one(call, key)
             else:
-                self._reads.when_linearizable(partial(self._read_later, call, partial(self._answer_one, call, key)))
+                self._reads.when_linearizable(partial(self._read_one_later, call, request, self._stopwatch()))
             return
         check_range(request)
-        self._when_readable(call, serializable, partial(self._answer_range, call, request))
+        self._when_readable(call, serializable, partial(self._answer_range, call, request, self._stopwatch()))
 
     async def range_stream(self, call: StreamCall) -> None:
         """KV.RangeStream: a range in chunks at one pinned revision; the last chunk carries header, more and count."""
@@ -222,6 +239,20 @@ class KvService:
                 error = refused
         call.fail(error)
 
+    def _read_one_later(
+        self, call: Call, request: rpc_pb2.RangeRequest, arrived: float, error: EtcdError | None
+    ) -> None:
+        self._read_later(call, partial(self._answer_one, call, request.key), error)
+        self._look_at_time(call, "range", request, arrived)
+
+    def _look_at_time(
+        self, call: Call, kind: str, request: Any, arrived: float, count: int = -1, parts: list[bytes] | None = None
+    ) -> None:
+        seconds = self._stopwatch() - arrived
+        if seconds > self._slow.read_seconds:
+            size = -1 if parts is None else sum(map(len, parts))
+            self._slow.read(call, kind, request, seconds, count, size)
+
     def _answer_one(self, call: Call, key: bytes) -> None:
         """The newest record of one key. One read in sixteen is timed, and counts for all of them."""
         if self._users.enabled:
@@ -243,26 +274,32 @@ class KvService:
         else:
             call.finish(b"".join((header, b"\x12", varint(len(record)), record, b"\x20\x01")))
 
-    def _answer_range(self, call: Call, request: rpc_pb2.RangeRequest) -> None:
+    def _answer_range(self, call: Call, request: rpc_pb2.RangeRequest, arrived: float) -> None:
         who = self._callers.check_read(call, request.key, request.range_end)
-        self._slices.run(call, self._range_steps(request, who))
+        self._slices.run(call, self._range_steps(call, request, who, arrived))
 
-    def _range_steps(self, request: rpc_pb2.RangeRequest, who: Identity) -> Generator[None, None, list[bytes]]:
+    def _range_steps(
+        self, call: Call, request: rpc_pb2.RangeRequest, who: Identity, arrived: float
+    ) -> Generator[None, None, list[bytes]]:
         began = self._stopwatch()
         result = yield from range_steps(self._store, request.key, request.range_end, txn.range_options(request))
         self._range_seconds.observe(self._stopwatch() - began)
         parts = yield from range_part_steps(result)
         self._callers.check_unchanged(who)
+        self._look_at_time(call, "range", request, arrived, result.count, parts)
         return [self._header.embed(result.revision), *parts]
 
-    def _answer_txn(self, call: Call, request: rpc_pb2.TxnRequest) -> None:
+    def _answer_txn(self, call: Call, request: rpc_pb2.TxnRequest, arrived: float) -> None:
         who = self._callers.check_txn(call, request)
-        self._slices.run(call, self._txn_steps(request, who))
+        self._slices.run(call, self._txn_steps(call, request, who, arrived))
 
-    def _txn_steps(self, request: rpc_pb2.TxnRequest, who: Identity) -> Generator[None, None, list[bytes]]:
+    def _txn_steps(
+        self, call: Call, request: rpc_pb2.TxnRequest, who: Identity, arrived: float
+    ) -> Generator[None, None, list[bytes]]:
         revision = self._store.current_revision  # writes may come between the slices
         body = yield from txn.read_only_steps(self._store, request)
         self._callers.check_unchanged(who)
+        self._look_at_time(call, "txn", request, arrived)
         return [self._header.embed(revision), body]
 
 

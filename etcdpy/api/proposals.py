@@ -55,6 +55,10 @@ class Waiting(Proposal):
         """Answer the call without joining what may be many megabytes."""
         self.call.finish_parts([self.header.embed(revision), *parts])
 
+    def caller(self) -> tuple[str, str] | None:
+        """See Proposal."""
+        return self.call.peer.address, self.call.method.path.decode()
+
     def refuse(self, error: EtcdError) -> None:
         """Fail the call."""
         self.call.fail(error)

@@ -231,6 +231,12 @@ class Applier:
         """Whether an entry is being applied in slices: the one after `applied_index`."""
         return self._long is not None
 
+    @property
+    def entry_under_way(self) -> Entry:
+        """That entry. Only while there is one."""
+        assert self._long is not None
+        return self._long.entry
+
     def go_on(self) -> float:
         """Apply slices of the entry under way for MAX_APPLY_SECONDS. Returns the seconds that it took so far."""
         long = self._long

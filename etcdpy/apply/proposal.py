@@ -46,6 +46,10 @@ class Proposal:
         """The same with a response that comes in pieces, as a long one does."""
         self.answer((revision, b"".join(parts)))
 
+    def caller(self) -> tuple[str, str] | None:
+        """The address of the client that waits, and the method it called; None for a request of the member's own."""
+        return None
+
     def refuse(self, error: EtcdError) -> None:
         """The request came to nothing: refused at apply, or given up before it was committed.
 

@@ -73,6 +73,7 @@ def make_methods(
         callers,
         header,
         replica.range_seconds,
+        replica.slow,
         stopwatch=time.perf_counter,
         max_txn_ops=config.max_txn_ops,
         max_request_bytes=config.max_request_bytes,

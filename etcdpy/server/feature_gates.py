@@ -52,7 +52,6 @@ GATES: Final = {
             "ALPHA",
             False,
             "Lease revocations may queue when other requests are refused.",
-            "revocations by the server itself are never refused here",
         ),
         Gate(
             "SetMemberLocalAddr",

@@ -44,6 +44,7 @@ from etcdpy.server.force_new import force_new_cluster
 from etcdpy.server.node import Node
 from etcdpy.server.notes import ConfigError
 from etcdpy.server.quota import QuotaKeeper
+from etcdpy.server.slow_requests import SlowRequests
 from etcdpy.server.users import Users
 from etcdpy.server.versions import VersionMonitor
 from etcdpy.storage.engine import Engine
@@ -141,6 +142,7 @@ class Replica:
         self.raw = self._make_raw()
         self.applier = self._make_applier()
         self.applier.restore()
+        self.slow = SlowRequests(config.warning_apply_duration_seconds, config.warning_unary_request_duration_seconds)
         self.node = self._make_node()
         self.quota = self._make_quota()
         self.changes, self.reconfiguration, self.versions = self._make_changes()
@@ -209,8 +211,8 @@ class Replica:
             heartbeat_seconds=config.heartbeat_interval_ms / 1000,
             election_seconds=config.election_timeout_ms / 1000,
             request_timeout_seconds=config.request_timeout_seconds,
-            slow_apply_seconds=config.warning_apply_duration_seconds,
-            slow_request_seconds=config.warning_unary_request_duration_seconds,
+            slow=self.slow,
+            prioritises_revocations=config.feature_gates.enabled("PriorityRequest"),
         )
 
     def _make_quota(self) -> QuotaKeeper:

@@ -25,7 +25,6 @@ from etcdpy.errors import (
     TimeoutLeaderFailed,
     TooManyRequests,
 )
-from etcdpy.histogram import COMMIT_SECONDS, Histogram
 from etcdpy.proto.raft_pb2 import MsgSnap
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.errors import LogLost, ProposalDropped, RaftError
@@ -34,6 +33,7 @@ from etcdpy.server import logs
 from etcdpy.server.acknowledgements import newest_answers
 from etcdpy.server.forwarded import Forwarded
 from etcdpy.server.reads import ReadQueue
+from etcdpy.server.request_times import RequestTimes
 from etcdpy.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from etcdpy.raft.message import Message
     from etcdpy.raft.node import RawNode
     from etcdpy.raft.types import HardState, Ready
+    from etcdpy.server.slow_requests import SlowRequests
     from etcdpy.storage.engine import Engine
     from etcdpy.storage.job import DiskJob
 
@@ -105,8 +106,8 @@ class Node:
         election_seconds: float,
         max_request_bytes: int,
         request_timeout_seconds: float,
-        slow_apply_seconds: float,
-        slow_request_seconds: float,
+        slow: SlowRequests,
+        prioritises_revocations: bool = False,
     ) -> None:
         self._loop = loop
         self._raw = raw
@@ -117,8 +118,10 @@ class Node:
         self._election_seconds = election_seconds
         self._max_request_bytes = max_request_bytes
         self._request_timeout_seconds = request_timeout_seconds
-        self._slow_apply_seconds = slow_apply_seconds
-        self._slow_request_seconds = slow_request_seconds
+        self._prioritises_revocations = prioritises_revocations
+        self._lag_looked_at = limits.MAX_APPLY_LAG_ENTRIES
+        """With more in the queue a proposal asks how far applying is behind; -1 while entries wait outside it as well,
+        beside a slow disk."""
         self._waiting: deque[Proposal] = deque()
         self._parked: deque[tuple[float, list[Entry]]] = deque()
         """What came while there was no leader, with its deadline: proposed as soon as there is one, as on etcd."""
@@ -146,9 +149,7 @@ class Node:
         self.heartbeat_failures = 0
         self.proposals_failed = 0
         self.leader_changes = 0
-        self.slow_applies = 0
-        self.request_durations: dict[tuple[str, bool], Histogram] = {}
-        """Seconds from a request's arrival to its answer, by kind and success."""
+        self.times = RequestTimes(applier, slow, loop.time, timeout_seconds=request_timeout_seconds)
 
     # --- proposals ---
 
@@ -158,13 +159,20 @@ class Node:
             proposal.refuse(self._refusal())
         elif len(proposal.data) > self._max_request_bytes:
             proposal.refuse(RequestTooLarge())
-        elif len(self._to_apply) > limits.MAX_APPLY_LAG_ENTRIES:
+        elif len(self._to_apply) > self._lag_looked_at and self._lags_too_far(proposal):
             proposal.refuse(TooManyRequests())
         else:
             self._waiting.append(proposal)
             if not self._scheduled:
                 self._scheduled = True
                 self._loop.call_soon(self._turn)
+
+    def _lags_too_far(self, proposal: Proposal) -> bool:
+        """Whether so much is committed and not applied that nothing more is taken in, by etcd's rule."""
+        lag = max(len(self._to_apply), self._raw.committed - self._applier.applied_index)
+        if self._prioritises_revocations and proposal.kind == "lease_revoke":
+            return lag > limits.MAX_APPLY_LAG_PRIORITY_ENTRIES
+        return lag > limits.MAX_APPLY_LAG_ENTRIES
 
     def propose_conf_change(self, change: raft_pb2.ConfChange) -> None:
         """Take in a change of members; the applier's group hears of its end. Raises ProposalDropped, EtcdError."""
@@ -261,6 +269,8 @@ class Node:
             self._raw.leader_is_lost()
         self._raw.tick()
         self._expire(now)
+        lag = self._raw.committed - self._applier.applied_index
+        self._lag_looked_at = -1 if lag > limits.MAX_APPLY_LAG_ENTRIES else limits.MAX_APPLY_LAG_ENTRIES
         self.drive()
         if self._persisting is None and self._engine.failed is None and self._engine.has_open_writes:
             # Nothing else is on its way to the disk that could take the applied state along.
@@ -536,8 +546,9 @@ class Node:
             size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
             deadline = self._oldest_deadline
             entries = [queue.popleft() for _ in range(size)]
+            late = self.times.late(deadline, entries)
             elapsed = applier.apply_all(entries)
-            self._note_applied(deadline, elapsed, size)
+            self.times.note(deadline, elapsed, entries, late)
             spent += elapsed
             if applier.under_way:
                 # What was applied before it goes out first, and what is behind it waits for its end.
@@ -548,40 +559,18 @@ class Node:
 
     def _go_on_with_long(self) -> None:
         """One slice of an entry that takes several, by itself: the others must not find it half done."""
-        deadline = self._oldest_deadline
-        elapsed = self._applier.go_on()
-        if self._applier.under_way:
+        deadline, applier = self._oldest_deadline, self._applier
+        entries = [applier.entry_under_way]
+        late = self.times.late(deadline, entries)
+        elapsed = applier.go_on()
+        if applier.under_way:
             self._engine.gather_state()
         else:
-            self._note_applied(deadline, elapsed, 1)
+            self.times.note(deadline, elapsed, entries, late)
 
     @property
     def _oldest_deadline(self) -> float | None:
         return self._in_flight[0][0] if self._in_flight else self._forwarded.oldest_deadline
-
-    def _note_applied(self, deadline: float | None, elapsed: float, entries: int) -> None:
-        if deadline is not None:
-            self._note_answered(deadline)
-        if elapsed > self._slow_apply_seconds:
-            self.slow_applies += 1
-            log.warn("apply request took too long", took=elapsed, entries=entries)
-
-    def _note_answered(self, deadline: float) -> None:
-        """Requests were answered; they are as old as the oldest batch under way, which they belong to."""
-        applier = self._applier
-        seconds = self._loop.time() - deadline + self._request_timeout_seconds
-        shown = {}
-        for key, count in applier.counts.items():
-            own = count - applier.foreign_counts.get(key, 0)
-            if not own:
-                continue
-            shown[key[0]] = own
-            histogram = self.request_durations.get(key)
-            if histogram is None:
-                histogram = self.request_durations[key] = Histogram(COMMIT_SECONDS)
-            histogram.observe_many(seconds, own)
-        if seconds > self._slow_request_seconds and shown:
-            log.warn("request stats", **{"time spent": seconds, "requests": shown})
 
     # --- what goes wrong ---
 

@@ -133,7 +133,7 @@ class MemberStats:
             proposals_applied=replica.applied_index,
             proposals_pending=node.proposals_pending,
             proposals_failed=node.proposals_failed,
-            slow_applies=node.slow_applies,
+            slow_applies=replica.slow.applies,
             heartbeat_send_failures=node.heartbeat_failures,
             slow_reads=node.reads.slow,
             failed_reads=node.reads.failed,
@@ -148,7 +148,7 @@ class MemberStats:
             },
             request_durations={
                 (_operation(kind), "true" if success else "false"): histogram
-                for (kind, success), histogram in node.request_durations.items()
+                for (kind, success), histogram in node.times.durations.items()
             },
         )
 

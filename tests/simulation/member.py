@@ -27,6 +27,7 @@ from etcdpy.raft.entry import EntryType
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server.node import Node
+from etcdpy.server.slow_requests import SlowRequests
 from tests.simulation.snapshots import Receiver
 from tests.simulation.violation import Violation
 from tests.support.memory_engine import MemoryEngine
@@ -216,8 +217,7 @@ class Process:
             election_seconds=HEARTBEAT_SECONDS * election_ticks,
             max_request_bytes=1 << 20,
             request_timeout_seconds=REQUEST_TIMEOUT_SECONDS,
-            slow_apply_seconds=1e9,
-            slow_request_seconds=1e9,
+            slow=SlowRequests(1e9, 1e9),
         )
 
     def _bootstrap(self, founders: Beginning | None) -> None:

@@ -13,6 +13,7 @@ from etcdpy.raft.message import decode_message, encode_message
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server.node import Node
+from etcdpy.server.slow_requests import SlowRequests
 from tests.support.raft_network import MemoryLog
 
 if TYPE_CHECKING:
@@ -198,8 +199,7 @@ def make_node(loop: Loop, own: int, voters: tuple[int, ...]) -> Any:
         election_seconds=1.0,
         max_request_bytes=1000,
         request_timeout_seconds=7.0,
-        slow_apply_seconds=0.1,
-        slow_request_seconds=0.3,
+        slow=SlowRequests(0.1, 0.3),
     )
     return SimpleNamespace(loop=loop, observer=observer, applier=applier, disk=disk, raw=raw, node=node)
 

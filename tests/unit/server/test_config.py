@@ -252,12 +252,12 @@ def test_flags_without_effect_say_so() -> None:
         "--max-wals=9",
         "--name=a",
         "--pre-vote=false",
-        "--feature-gates=PriorityRequest=true",
+        "--feature-gates=TxnModeWriteWithSharedBuffer=true,PriorityRequest=true",
     ]
     lines = no_effect_notes(load(argv, {}))
     assert [line.partition(":")[0] for line in lines] == [
         "--max-wals",
-        "--feature-gates=PriorityRequest=true",
+        "--feature-gates=TxnModeWriteWithSharedBuffer=true",
     ]
     assert all(len(line.partition(": ")[2]) > 10 for line in lines)
 

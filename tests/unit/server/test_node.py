@@ -103,6 +103,54 @@ def test_too_many_unapplied_entries_refuse_more() -> None:
     assert proposal.outcomes == [TooManyRequests]
 
 
+def test_entries_that_wait_beside_a_slow_disk_count_as_well() -> None:
+    """etcd's rule is about committed and applied indexes, wherever what is in between waits."""
+    world = make()
+    world.applier.applied_index -= limits.MAX_APPLY_LAG_ENTRIES
+    (proposal,) = propose(world)
+    world.loop.run()
+    assert proposal.outcomes == [2]
+    world.applier.applied_index = world.raw.committed - limits.MAX_APPLY_LAG_ENTRIES - 1
+    world.node.tick()
+    (late,) = propose(world)
+    assert late.outcomes == [TooManyRequests]
+    world.applier.applied_index = world.raw.committed
+    world.node.tick()
+    (proposal,) = propose(world)
+    world.loop.run()
+    assert proposal.outcomes == [world.raw.committed]
+
+
+@pytest.mark.parametrize(
+    ("lag", "gate", "refused"), [(5001, False, True), (5001, True, False), (10_000, True, False), (10_001, True, True)]
+)
+def test_revocations_of_leases_may_wait_longer_with_the_gate(lag: int, gate: bool, refused: bool) -> None:
+    world = make()
+    world.node._prioritises_revocations = gate
+    world.applier.applied_index = world.raw.committed - lag
+    world.node.tick()
+    revoke, put = Recorded("lease_revoke"), Recorded("put")
+    world.node.propose(revoke)
+    world.node.propose(put)
+    assert put.outcomes == [TooManyRequests]
+    assert revoke.outcomes == ([TooManyRequests] if refused else [])
+
+
+def test_a_call_that_waits_long_is_told_of_and_others_are_not() -> None:
+    world = make()
+    told: list[Any] = []
+    world.node.times._slow.answered = lambda seconds, proposals: told.append((round(seconds, 1), list(proposals)))
+    propose(world)
+    world.loop.run()
+    assert told == []
+    world.disk.inline = False
+    (proposal,) = propose(world)
+    world.loop.run()
+    world.loop.now += 0.5
+    world.disk.finish()
+    assert told == [(0.5, [proposal])]
+
+
 def test_without_a_leader_proposals_and_reads_wait_until_their_timeout() -> None:
     world = make(elect=False)
     (proposal,) = propose(world)

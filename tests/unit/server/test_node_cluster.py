@@ -47,7 +47,7 @@ def test_a_follower_counts_how_long_its_own_requests_took() -> None:
     cluster.loop.run()
     cluster.loop.now += 0.5
     cluster.run()
-    durations = cluster.worlds[2].node.request_durations["put", True]
+    durations = cluster.worlds[2].node.times.durations["put", True]
     assert (durations.count, round(durations.total, 3)) == (1, 0.5)
 
 
