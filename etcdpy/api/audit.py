@@ -154,7 +154,9 @@ class AuditLog:
         }
 
     def _what(self, request: Any, shown: tuple[str, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = {name: _plain(getattr(request, name)) for name in shown if getattr(request, name)}
+        # Apart from who calls: a request may have a field of the same name.
+        fields = {name: _plain(getattr(request, name)) for name in shown if getattr(request, name)}
+        found: dict[str, Any] = {"request": fields} if fields else {}
         changes = list(islice(_changes(request), limits.AUDIT_KEYS_MAX + 1))
         keys = [
             {"op": verb, "key": self._show(key), **({"range_end": self._show(end)} if end else {})}

@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import DecodeError
+
 from etcdpy import limits
 from etcdpy.apply.describe import content, describe
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES, decode
@@ -63,7 +65,7 @@ class SlowRequests:
         if not self._may_write():
             return
         requests = [_request_of(entry) for entry in entries if not entry.type and entry.data]
-        heaviest = max(requests, key=lambda found: (found[0] != "put", found[2]), default=("", None, 0))
+        heaviest = max(requests, key=lambda found: (found[0] not in ("put", ""), found[2]), default=("", None, 0))
         kind, request, _ = heaviest
         self._say_slow_apply(seconds, "", describe(kind, request) if kind else "", "", entries=len(entries))
 
@@ -137,7 +139,11 @@ _COUNTS = {"put": 1, "range": 0, "delete_range": 0}
 
 
 def _request_of(entry: Entry) -> tuple[str, Any, int]:
-    kind, request = decode(entry.data)
+    """Kind, request and size; no kind for what cannot be read, since a log line must not do harm."""
+    try:
+        kind, request = decode(entry.data)
+    except (ValueError, DecodeError):
+        return "", None, 0
     return kind, request, len(entry.data)
 
 

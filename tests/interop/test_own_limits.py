@@ -133,7 +133,7 @@ def test_the_audit_log_of_a_member(tmp_path: Path, two_clients: tuple[TlsFiles, 
     ]
     assert shown[3][:3] == ("ann", "Authenticate", None)
     assert shown[3][3] != "OK"
-    assert lines[3]["name"] == "root"
+    assert lines[3]["request"] == {"name": "root"}
     assert all(line["from"].startswith("127.0.0.1:") for line in lines)
     assert "s3cret" not in text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -163,7 +163,7 @@ def test_the_audit_log_names_the_user_of_a_token_and_what_was_denied(tmp_path: P
     shown = [(line["user"], line["method"].rpartition("/")[2], line["outcome"]) for line in lines]
     assert shown[:4] == [("", name, "OK") for name in ("UserAdd", "UserAdd", "UserGrantRole", "AuthEnable")]
     assert shown[-3:] == [("root", "Put", "OK"), ("ann", "Put", "PermissionDenied"), ("", "Put", "Unauthenticated")]
-    assert [line["name"] for line in lines if line["method"].endswith("Authenticate")] == ["root", "ann"]
+    assert [line["request"]["name"] for line in lines if line["method"].endswith("Authenticate")] == ["root", "ann"]
     for secret in ("s3cret", "hidden", "made up", *(value for pairs in tokens.values() for _, value in pairs)):
         assert secret not in text
 

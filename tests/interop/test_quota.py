@@ -76,7 +76,7 @@ def test_a_full_store_and_the_way_out(member: Member, client: Client) -> None:
     client.put(b"kept", b"before")
     own = client.maintenance.Status(rpc_pb2.StatusRequest()).header.member_id
     written = fill(client)
-    assert 8 <= written <= 24
+    assert written >= 8
     # The one who is refused finds the alarm raised.
     assert alarms(client) == alarms(client, rpc_pb2.NOSPACE) == [(own, rpc_pb2.NOSPACE)]
     assert alarms(client, rpc_pb2.CORRUPT) == []
@@ -143,7 +143,7 @@ def test_the_alarm_survives_a_restart(member: Member) -> None:
     member.launch()
     wait_until(lambda: "ready to serve client requests" in member.log_text().rpartition("starting etcd")[2], 20)
     with Client.of(member) as client:
-        wait_until(lambda: not isinstance(outcome(client.maintenance.Status, rpc_pb2.StatusRequest()), Refusal))
+        wait_until(lambda: not isinstance(outcome(client.maintenance.Status, rpc_pb2.StatusRequest()), Refusal), 20)
         assert alarms(client) == before
         assert refusal(client.kv.Put, rpc_pb2.PutRequest(key=b"k")) == NO_SPACE
         client.delete(*ALL)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES
 from etcdpy.apply.proposal import Proposal
+from etcdpy.raft.entry import Entry
 from etcdpy.raft.message import decode_message, encode_message
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from etcdpy.apply.proposal import Outcome
     from etcdpy.errors import EtcdError
     from etcdpy.proto import raft_pb2
-    from etcdpy.raft.entry import Entry
     from etcdpy.raft.message import Message
     from etcdpy.storage.errors import StorageError
 
@@ -112,6 +112,7 @@ class Applier:
         self.applied: list[bytes] = []
         self.seconds = 0.0
         self.under_way = False
+        self.entry_under_way = Entry(b"")
 
     def abandon(self) -> None:
         pass

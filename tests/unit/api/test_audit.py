@@ -95,7 +95,7 @@ def test_a_put() -> None:
         "user": "ann",
         "from": "10.0.0.7:4711",
         "method": "/etcdserverpb.KV/Put",
-        "lease": 7,
+        "request": {"lease": 7},
         "keys": [{"op": "put", "key": "k\\xff"}],
         "outcome": "OK",
     }
@@ -129,7 +129,14 @@ def test_reads_have_no_line() -> None:
         "Maintenance.Alarm",
         rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=7, alarm=rpc_pb2.NOSPACE),
     )
-    assert (world.line["action"], world.line["memberID"], world.line["alarm"]) == (2, 7, 1)
+    assert world.line["request"] == {"action": 2, "memberID": 7, "alarm": 1}
+
+
+def test_a_request_cannot_pass_off_another_as_its_caller() -> None:
+    world = World(well)
+    world.call("Auth.UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest(user="bob", role="root"))
+    assert world.line["user"] == "ann"
+    assert world.line["request"] == {"user": "bob", "role": "root"}
 
 
 def test_every_method_that_is_no_read_has_a_line() -> None:
@@ -177,7 +184,7 @@ def test_the_grant_of_a_permission() -> None:
     request.perm.permType = 2
     request.perm.key, request.perm.range_end = b"a", b"b"
     world.call("Auth.RoleGrantPermission", request)
-    assert world.line["name"] == "ops"
+    assert world.line["request"] == {"name": "ops"}
     assert world.line["keys"] == [{"op": "grant readwrite", "key": "a", "range_end": "b"}]
     request.perm.permType = 9
     world.lines.clear()

@@ -75,7 +75,7 @@ def test_a_slow_apply_shows_what_most_likely_took_the_time(world: World) -> None
 
 
 def test_an_entry_without_a_request_may_be_slow_too(world: World) -> None:
-    world.slow.applied(0.25, [Entry(b"")])
+    world.slow.applied(0.25, [Entry(b""), Entry(b"no request")])
     assert world.lines[0][1]["request"] == ""
 
 
