@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down test test-fast soak lint format proto bench reference clean
+.PHONY: help env wheel up down test test-fast soak lint format proto bench reference clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
+
+wheel: env  ## build a wheel in dist/, compiled where gcc and Python's headers are there (ETCDPY_PURE=1: never)
+	@rm -rf build
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	@rm -rf build
+	@ls dist/etcdpy-*.whl
 
 up: env  ## run three members with mutual TLS on loopback, and show how to talk to them (DETACH=1: in the background)
 	@$(BIN)/python -m etcdpy.local up $(if $(DETACH),--detach) $(ARGS)
@@ -59,8 +65,8 @@ proto: env  ## generate etcdpy/proto/*_pb2.py and .pyi from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
 	    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:. etcdpy/proto/*.proto
 
-bench: env  ## measure etcdpy and real etcd side by side (WORKLOADS="W1 W11": only some)
-	@$(BIN)/python -m bench $(addprefix --only ,$(WORKLOADS))
+bench: env  ## measure etcdpy and real etcd side by side (WORKLOADS="W1 W11": only some; COMPILED=1: as a wheel has it)
+	@$(if $(COMPILED),export ETCDPY_BUILT=$$($(BIN)/python -m tests.support.built) && )$(BIN)/python -m bench $(addprefix --only ,$(WORKLOADS))
 
 reference: env  ## build real etcd's binaries, which tests and bench compare with (needs Go)
 	@$(BIN)/python -m tests.support.reference

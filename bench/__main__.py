@@ -91,6 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         rounds = options.rounds or (1 if options.quick else 3)
         options.data_root.mkdir(parents=True, exist_ok=True)
         names = labels(options.sides)
+        print(f"etcdpy here: {report.build_of_etcdpy()}", file=sys.stderr, flush=True)
         checks = [
             sync_check.check(name, kind, options.data_root) for name, kind in zip(names, options.sides, strict=True)
         ]

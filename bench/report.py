@@ -6,12 +6,15 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
+
+from tests.support.members import command_of
 
 if TYPE_CHECKING:
     from bench.sides import Result
@@ -133,6 +136,14 @@ def print_table(comparisons: list[Comparison], checks: list[SyncCheck], rounds: 
         )
 
 
+def build_of_etcdpy() -> str:
+    """Which build of etcdpy runs, by its own word."""
+    command = [*command_of("etcdpy"), "--version"]
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    (python,) = (line for line in lines if line.startswith("Python Version"))
+    return "compiled with mypyc" if "compiled" in python else "the sources, not compiled"
+
+
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     model = ""
@@ -145,6 +156,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "etcdpy": build_of_etcdpy(),
         "layout": "server and load generator share all cores",
     }
 

@@ -35,7 +35,7 @@ class Proposer(Protocol):
 class Waiting(Proposal):
     """A proposal whose outcome answers a unary call."""
 
-    __slots__ = ("call", "header", "signer")
+    __slots__ = ("call", "header")
 
     def __init__(self, kind: str, request: Any, data: bytes, call: Call, header: HeaderSource) -> None:
         self.kind = kind

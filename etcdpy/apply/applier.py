@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from etcdpy import limits
 from etcdpy.apply.auth_requests import AuthRequests
 from etcdpy.apply.authorized import Authorizer
@@ -69,6 +71,7 @@ class _Long:
         self.seconds = 0.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Applier:
     """Owns the order in which entries reach the state. `now` is the core loop's monotonic clock, for leases alone: it
     decides when a lease ends on the leader, never what is stored. `stopwatch` is for the durations alone.

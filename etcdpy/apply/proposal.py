@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from etcdpy.auth.identity import NOBODY, Identity
+from mypy_extensions import mypyc_attr
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from etcdpy.auth.identity import Identity
     from etcdpy.errors import EtcdError
 
 Outcome: TypeAlias = tuple[int, bytes]
@@ -23,6 +24,7 @@ Steps: TypeAlias = "Generator[None, None, list[bytes]]"
 is the response without its header, in pieces. Until then nobody sees anything of it."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Proposal:
     """A request on its way through the log, kept beside its entry by the member that took it in.
 
@@ -30,9 +32,9 @@ class Proposal:
     `request` is that field's message, so that a committed entry need not be parsed again by the member that wrote it.
     """
 
-    __slots__ = ("data", "kind", "request")
+    __slots__ = ("data", "kind", "request", "signer")
 
-    signer: Identity = NOBODY
+    signer: Identity
     """Who asked for it, as in `data`. While users are switched off it is nobody."""
     kind: str
     request: Any

@@ -24,11 +24,9 @@ from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.log import Log
 from etcdpy.raft.reads import ReadQueue
 from etcdpy.raft.tracker import Configuration, Tracker
-from etcdpy.raft.types import NO_MEMBER, HardState, LogStorage, ReadOnly, ReadState, Role
+from etcdpy.raft.types import NO_MEMBER, HardState, LogStorage, RandomSource, ReadOnly, ReadState, Role
 
 if TYPE_CHECKING:
-    import random
-
     from etcdpy.raft.message import Message
     from etcdpy.raft.types import ConfState
 
@@ -59,7 +57,7 @@ class Config:
 
     id: int
     storage: LogStorage
-    random: random.Random
+    random: RandomSource
     """Source of election timeouts. Injected, so that one seed replays a whole cluster."""
     election_ticks: int = 10
     heartbeat_ticks: int = 1

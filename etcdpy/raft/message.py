@@ -22,27 +22,30 @@ if TYPE_CHECKING:
     from etcdpy.raft.entry import Entry
 
 
+_FIELDS: Final = (
+    "commit",
+    "context",
+    "entries",
+    "from_",
+    "index",
+    "log_term",
+    "reject",
+    "reject_hint",
+    "snapshot",
+    "term",
+    "to",
+    "type",
+    "vote",
+)
+
+
 class Message:
     """One message. Which fields count depends on the type; `from_` is the sender.
 
     `entries` may be shared with the log and with messages to other members: nobody changes the list.
     """
 
-    __slots__ = (
-        "commit",
-        "context",
-        "entries",
-        "from_",
-        "index",
-        "log_term",
-        "reject",
-        "reject_hint",
-        "snapshot",
-        "term",
-        "to",
-        "type",
-        "vote",
-    )
+    __slots__ = _FIELDS
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class Message:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -139,7 +142,7 @@ def _field(tag: bytes, value: bytes) -> Iterable[bytes]:
 
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_ENTRIES, _SNAPSHOT, _CONTEXT = 7, 9, 12
+_ENTRIES, _SNAPSHOT, _REJECT, _CONTEXT = 7, 9, 10, 12
 _NUMBERS: Final = {
     1: "type",
     2: "to",
@@ -148,7 +151,6 @@ _NUMBERS: Final = {
     5: "log_term",
     6: "index",
     8: "commit",
-    10: "reject",
     11: "reject_hint",
     13: "vote",
 }
@@ -173,9 +175,7 @@ def decode_message(data: bytes) -> Message:
                 raise MalformedMessage("a raft message has too many fields")
             if kind == _VARINT:
                 value, position = _number(data, position)
-                name = _NUMBERS.get(field)
-                if name is not None:
-                    setattr(message, name, bool(value) if name == "reject" else value)
+                _take_number(message, field, value)
             elif kind == _BYTES:
                 size, position = _number(data, position)
                 start, position = position, position + size
@@ -197,6 +197,14 @@ def decode_message(data: bytes) -> Message:
     if message.term > work_limits.RAFT_TERM_MAX:
         raise MalformedMessage("a raft message has a term that no election reaches")
     return message
+
+
+def _take_number(message: Message, field: int, value: int) -> None:
+    name = _NUMBERS.get(field)
+    if name is not None:
+        setattr(message, name, value)
+    elif field == _REJECT:
+        message.reject = value != 0
 
 
 def _take_bytes(message: Message, field: int, value: bytes) -> None:

@@ -63,6 +63,14 @@ class SoftState(NamedTuple):
     role: Role
 
 
+class RandomSource(Protocol):
+    """What raft needs of random.Random."""
+
+    def randrange(self, stop: int, /) -> int:
+        """A number from 0 to before `stop`."""
+        ...
+
+
 class ConfState(NamedTuple):
     """Who belongs to the group. Each tuple is sorted; `voters_outgoing` is empty outside a joint configuration."""
 

@@ -10,6 +10,7 @@ from etcdpy import VERSION
 from etcdpy.server.feature_gates import GATES
 from etcdpy.server.flag_table import BY_GROUP, GROUPS
 from etcdpy.server.flags import Flag, Kind
+from etcdpy.server.process import is_compiled
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -57,7 +58,7 @@ def version_text() -> str:
     return (
         f"etcd Version: {VERSION}\n"
         f"Git SHA: not a build of etcd (etcdpy {own_version()})\n"
-        f"Python Version: {platform.python_version()}\n"
+        f"Python Version: {platform.python_version()}{' (compiled with mypyc)' if is_compiled() else ''}\n"
         f"OS/Arch: {sys.platform}/{_ARCHITECTURES.get(machine, machine)}\n"
     )
 

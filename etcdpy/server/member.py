@@ -43,6 +43,7 @@ from etcdpy.server.first_contact import world_of
 from etcdpy.server.force_new import force_new_cluster
 from etcdpy.server.node import Node
 from etcdpy.server.notes import ConfigError
+from etcdpy.server.process import is_compiled
 from etcdpy.server.quota import QuotaKeeper
 from etcdpy.server.slow_requests import SlowRequests
 from etcdpy.server.users import Users
@@ -77,7 +78,7 @@ BROKEN_EXIT_CODE: Final = 70
 class _Own(Proposal):
     """A proposal of the member itself."""
 
-    __slots__ = ("result", "signer")
+    __slots__ = ("result",)
 
     def __init__(self, kind: str, request: Message, data: bytes, result: asyncio.Future[Outcome]) -> None:
         self.kind = kind
@@ -590,6 +591,7 @@ async def open_replica(config: Config, loop: asyncio.AbstractEventLoop, tokens: 
         **{
             "local-member-id": f"{replica.own_id:x}",
             "local-server-version": VERSION,
+            "compiled": is_compiled(),
             "cluster-id": f"{replica.membership.cluster_id:x}",
             "cluster-version": replica.membership.version or "to_be_decided",
         },

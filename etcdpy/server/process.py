@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from etcdpy import limits
+from etcdpy import limits, wire
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Drain, close and end. SIGHUP is among them because the terminal of a member started by hand may go away."""
@@ -26,6 +26,11 @@ DESCRIPTORS_WITHOUT_LIMIT: Final = 1 << 20
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def is_compiled() -> bool:
+    """Whether the hot road runs as extension modules (see setup.py) and not as the Python that it is written in."""
+    return not wire.__file__.endswith(".py")
 
 
 class TooFewDescriptors(Exception):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from etcdpy import limits
 from etcdpy.apply.proposal import Proposal
+from etcdpy.auth.identity import NOBODY
 from etcdpy.errors import NoSpace
 from etcdpy.proto import rpc_pb2
 from etcdpy.server import logs
@@ -35,6 +36,7 @@ class _Raising(Proposal):
 
     def __init__(self, request: rpc_pb2.AlarmRequest, data: bytes) -> None:
         self.kind = "alarm"
+        self.signer = NOBODY
         self.request = request
         self.data = data
         self.waiting: list[Proposal] | None = []

@@ -64,5 +64,5 @@ class Users:
 
 def _sign(proposal: Proposal, who: Identity) -> None:
     if who.stamp:
-        proposal.signer = who  # type: ignore[misc] # those that are signed have a place for it
+        proposal.signer = who
         proposal.data = signed(proposal.data, who.stamp)

@@ -113,7 +113,7 @@ class RequestHead:
 
     def with_timeout(self, seconds: float) -> RequestHead:
         """The same head with a deadline."""
-        copy = object.__new__(RequestHead)
+        copy = RequestHead()
         copy.fields = self.fields
         copy.http_method = self.http_method
         copy.scheme = self.scheme

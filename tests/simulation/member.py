@@ -13,6 +13,7 @@ from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
+from etcdpy.auth.identity import NOBODY
 from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import EtcdError
@@ -76,6 +77,7 @@ class Pending(Proposal):
 
     def __init__(self, kind: str, request: Request, data: bytes, done: Done) -> None:
         self.kind = kind
+        self.signer = NOBODY
         self.request = request
         self.data = data
         self.done = done

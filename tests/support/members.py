@@ -28,6 +28,9 @@ KINDS: Final[tuple[Kind, ...]] = ("etcd", "etcdpy")
 
 READY_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 15.0
+BUILT_VARIABLE: Final = "ETCDPY_BUILT"
+"""Names the directory of a build that members run in place of the sources (see tests/support/built.py)."""
+_RUN_BUILT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); import etcdpy.__main__ as m; sys.exit(m.main())"
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _handed_out: set[int] = set()
 
@@ -77,6 +80,10 @@ def command_of(kind: Kind) -> list[str]:
     """How a server of this kind is started."""
     if kind == "etcd":
         return [str(reference_binary("etcd"))]
+    built = os.environ.get(BUILT_VARIABLE)
+    if built:
+        assert Path(built, "etcdpy").is_dir(), f"{BUILT_VARIABLE} names no build: {built}"  # else the sources would run
+        return [sys.executable, "-P", "-c", _RUN_BUILT, built]
     return [sys.executable, "-m", "etcdpy"]
 
 

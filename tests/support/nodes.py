@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES
 from etcdpy.apply.proposal import Proposal
+from etcdpy.auth.identity import NOBODY
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.message import decode_message, encode_message
 from etcdpy.raft.node import Config, RawNode
@@ -138,6 +139,7 @@ class Recorded(Proposal):
 
     def __init__(self, kind: str = "put", size: int = 10) -> None:
         self.kind = kind
+        self.signer = NOBODY
         self.request = None
         self.data = bytes(size - REQUEST_ID_BYTES) + next(_ids).to_bytes(REQUEST_ID_BYTES, "big")
         self.outcomes: list[Any] = []

@@ -39,13 +39,17 @@ def _module_files() -> list[Path]:
     return [directory / name for directory in (MODULES, MODULES / "benchmark") for name in ("go.mod", "go.sum")]
 
 
+def cache_root() -> Path:
+    """Where what takes long to build is kept from one run to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etcdpy"
+
+
 def cache_directory() -> Path:
     """Where the binaries of exactly these module versions live."""
     digest = hashlib.sha256()
     for path in _module_files():
         digest.update(path.read_bytes())
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "etcdpy" / f"reference-{digest.hexdigest()[:16]}"
+    return cache_root() / f"reference-{digest.hexdigest()[:16]}"
 
 
 def _build(module: Path, target: Path) -> None:

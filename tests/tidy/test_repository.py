@@ -96,7 +96,16 @@ def test_the_changelog_has_something_to_say() -> None:
 
 def test_the_top_level_is_as_agreed() -> None:
     top = {name.split("/")[0] for name in repository_files()}
-    files = {".gitignore", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md", "LICENSE", "Makefile"}
+    files = {
+        ".gitignore",
+        "pyproject.toml",
+        "setup.py",
+        "constraints.txt",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "Makefile",
+    }
     directories = {".ci", "etcdpy", "pki", "systemd", "ansible", "tests", "bench", "docs", "deploy"}
     assert top <= files | directories, top - files - directories
     assert files <= top, files - top

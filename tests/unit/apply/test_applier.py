@@ -12,6 +12,7 @@ from etcdpy.apply.entry_data import EntryEncoder
 from etcdpy.apply.plain_put import read_put
 from etcdpy.apply.proposal import Proposal
 from etcdpy.apply.quota import Quota
+from etcdpy.auth.identity import NOBODY
 from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, MemberNotFound, NoSpace
@@ -38,6 +39,7 @@ class Recorded(Proposal):
 
     def __init__(self, kind: str, request: Message) -> None:
         self.kind = kind
+        self.signer = NOBODY
         body = request.SerializeToString()
         self.request = read_put(body) if kind == "put" else request
         self.data = ENCODER.encode(kind, body)

@@ -10,6 +10,7 @@ from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.plain_put import PlainPut
 from etcdpy.apply.proposal import Proposal
 from etcdpy.apply.quota import Quota
+from etcdpy.auth.identity import NOBODY
 from etcdpy.errors import EtcdError, NoSpace, Timeout
 from etcdpy.proto import rpc_pb2
 from etcdpy.server.quota import QuotaKeeper
@@ -24,6 +25,7 @@ class Put(Proposal):
 
     def __init__(self, size: int = 10) -> None:
         self.kind = "put"
+        self.signer = NOBODY
         self.request = PlainPut(b"k", bytes(size))
         self.data = b""
         self.refusals: list[type[EtcdError]] = []

@@ -1,0 +1,59 @@
+"""Compiles the hot road with mypyc where a wheel is built; everything else about the package stands in pyproject.toml.
+
+What is compiled is the same Python, by the list `[tool.etcdpy] compiled`. An editable installation stays as it is
+written, so that no extension module can hide a source that has been edited since. Without mypy, a C compiler or
+Python's headers, or with ETCDPY_PURE=1, the wheel holds the Python sources alone, and runs as well, but slower.
+ETCDPY_OPTIMIZE is the compiler's level; 1 is as fast as 3 at a put and builds in two thirds of the time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from setuptools import setup
+
+ROOT: Final = Path(__file__).resolve().parent
+OPTIMIZE: Final = os.environ.get("ETCDPY_OPTIMIZE", "1")
+# Types of other packages are left out, and the rules of `make lint` too: so it is the same code wherever it is built,
+# whichever of them are installed there.
+MYPY: Final = ("--config-file=", "--no-site-packages", "--ignore-missing-imports")
+
+
+def missing() -> str:
+    """What keeps this build from compiling; empty where nothing does."""
+    if os.environ.get("ETCDPY_PURE"):
+        return "ETCDPY_PURE is set"
+    if importlib.util.find_spec("mypyc") is None:
+        return "mypy is not installed where this is built"
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"there is no {compiler}"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "Python's headers are not installed"
+    return ""
+
+
+def extensions() -> list[Any]:
+    """The extension modules of this build."""
+    if not {"bdist_wheel", "build", "build_ext"} & set(sys.argv):
+        return []
+    reason = missing()
+    if reason:
+        sys.stderr.write(f"etcdpy: not compiled, since {reason}; it runs as well, but slower\n")
+        return []
+    from mypyc.build import mypycify
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    modules: list[str] = settings["tool"]["etcdpy"]["compiled"]
+    return list(mypycify([*MYPY, *modules], opt_level=OPTIMIZE, debug_level="0", group_name="etcdpy"))
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions())
