@@ -60,12 +60,26 @@ class Callers:
     # --- who ---
 
     def identify(self, call: Call) -> Identity:
-        """Who calls; NOBODY where nothing tells, and while users are switched off. Raises InvalidAuthToken."""
-        if not self.store.enabled:
+        """Who calls; NOBODY where nothing tells, and while users are switched off. Raises InvalidAuthToken.
+
+        Hot road: what was found out for a head stands for all calls with it, for a second at the most and until users
+        or roles change. A token's last use is known to no better than that.
+        """
+        store = self.store
+        if not store.enabled:
             return NOBODY
+        memo = call.head.memo
+        known: Identity | None = memo.caller
+        if known is not None and known.revision == store.revision and memo.until > self._clock():
+            return known
         token = token_of(call)
-        if token is not None:
-            return self.identify_token(token)
+        if token is None:
+            return self._by_certificate_of(call)
+        who, seconds = self._by_token(token)
+        memo.caller, memo.until = who, self._clock() + seconds
+        return who
+
+    def _by_certificate_of(self, call: Call) -> Identity:
         name = call.peer.common_name if self._by_certificate else None
         if name is None:
             return NOBODY
@@ -77,15 +91,16 @@ class Callers:
 
     def identify_token(self, token: str) -> Identity:
         """Whose token that is. Raises InvalidAuthToken, also where the user is gone."""
+        return self._by_token(token)[0]
+
+    def _by_token(self, token: str) -> tuple[Identity, float]:
+        """Whose token that is, and for how many seconds this stands."""
         store = self.store
         found = store.tokens.find(token, self._clock(), self._wall_clock())
-        if found is not None:
-            name, revision = found
-            who = store.identity(name)
-            if revision is None or revision == who.revision:
-                return who
-            if store.exists(name):
-                return Identity(name, revision)
+        if found is not None and store.exists(found.name):
+            if found.revision is None or found.revision == store.revision:
+                return store.identity(found.name), found.seconds
+            return Identity(found.name, found.revision), 0.0
         logger.warning("invalid auth token", extra={"fields": {"token-fingerprint": fingerprint(token)}})
         raise InvalidAuthToken
 
@@ -132,6 +147,14 @@ class Callers:
             rules.check_read(self.store, who, key, range_end)
             self.check_unchanged(who)
         return who
+
+    def check_key_read(self, call: Call, key: bytes) -> None:
+        """`check_read` of one key. Hot road: 0.6 us."""
+        who = self.identify(call)
+        rights = who.rights
+        if rights is not None and who.revision == self.store.revision and (rights.is_root or rights.read.covers(key)):
+            return
+        self.check_read(call, key)
 
     def check_txn(self, call: Call, request: rpc_pb2.TxnRequest) -> Identity:
         """As `check_read`, of a transaction that only reads."""

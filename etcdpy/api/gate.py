@@ -39,6 +39,7 @@ class Gate:
     def __init__(self, methods: Mapping[bytes, Method], tokens: TokenWaits) -> None:
         self._open: dict[bytes, Unary] = {}
         self._guarded: dict[bytes, Unary] = {}
+        self._for_users: dict[bytes, Unary] = {}
         self._methods = methods
         self._tokens = tokens
         self._has_leader = True
@@ -48,14 +49,16 @@ class Gate:
         for path, method in methods.items():
             if method.kind is Kind.UNARY:
                 self._open[path] = method.handler
-                self._guarded[path] = self._guard(method, method.handler)
+                self._for_users[path] = self._wait(method.handler)
+                self._guarded[path] = self._guard(method, self._for_users[path])
             else:
                 method.handler = self._guard_stream(method, method.handler)
 
     def set(self, *, has_leader: bool, is_learner: bool, has_users: bool) -> None:
         """The member's state from now on."""
         self._has_leader, self._is_learner = has_leader, is_learner
-        table = self._open if has_leader and not is_learner and not has_users else self._guarded
+        usual = self._for_users if has_users else self._open
+        table = usual if has_leader and not is_learner else self._guarded
         for path, handler in table.items():
             self._methods[path].handler = handler
 
@@ -67,19 +70,24 @@ class Gate:
             for call in demanding:
                 call.end_by_server(NoLeader())
 
-    def _guard(self, method: Method, handler: Unary) -> Unary:
+    def _wait(self, handler: Unary) -> Unary:
         tokens = self._tokens
 
+        def waiting(call: Call, body: bytes) -> None:
+            if call.head.memo.caller is None and (index := tokens.entry_for(call)):
+                tokens.wait(index, call, partial(handler, call, body))
+            else:
+                handler(call, body)
+
+        return waiting
+
+    def _guard(self, method: Method, handler: Unary) -> Unary:
         def guarded(call: Call, body: bytes) -> None:
             if self._is_learner and not _for_learner(method, body):
                 raise NotSupportedForLearner
             if not self._has_leader and _demands_leader(call):
                 raise NoLeader
-            index = tokens.entry_for(call)
-            if index:
-                tokens.wait(index, call, partial(handler, call, body))
-            else:
-                handler(call, body)
+            handler(call, body)
 
         return guarded
 

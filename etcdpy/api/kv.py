@@ -256,7 +256,7 @@ class KvService:
     def _answer_one(self, call: Call, key: bytes) -> None:
         """The newest record of one key. One read in sixteen is timed, and counts for all of them."""
         if self._users.enabled:
-            self._callers.check_read(call, key)
+            self._callers.check_key_read(call, key)
         if not self._store.ranges & 15:
             began = self._stopwatch()
             self._answer_record(call, key)

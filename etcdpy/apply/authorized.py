@@ -57,12 +57,12 @@ class Authorizer:
         return base | {kind: partial(_checked, check, base[kind]) for kind, check in checks.items()}
 
     def lets_put(self, key: bytes) -> bool:
-        """Whether a plain put of that key may go the fast road. Hot road: 0.4 us."""
-        auth, signer = self._auth, self.signer
-        if signer.revision < auth.revision:
+        """Whether a plain put of that key may go the fast road; one that may not is looked at closely. Hot road."""
+        signer = self.signer
+        rights = signer.rights
+        if rights is None or signer.revision != self._auth.revision:
             return False
-        rights = auth.rights_of(signer.name)
-        return rights is not None and (rights.is_root or rights.write.covers(key))
+        return rights.is_root or rights.write.covers(key)
 
     def _admin(self, _request: Any) -> None:
         rules.check_admin(self._auth, self.signer)

@@ -5,20 +5,27 @@ Both travel in the header of the log entry, so that every member judges the requ
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from etcdpy.proto import raft_internal_pb2
 from etcdpy.wire import varint
 
+if TYPE_CHECKING:
+    from etcdpy.auth.store import Rights
+
 
 class Identity:
-    """A user's name and an auth revision. `stamp` is their wire form in etcdserverpb.RequestHeader."""
+    """A user's name and an auth revision. `stamp` is their wire form in etcdserverpb.RequestHeader.
 
-    __slots__ = ("name", "revision", "stamp")
+    `rights` are what the user could do at that revision, where the store has put them; None says nothing.
+    """
+
+    __slots__ = ("name", "revision", "rights", "stamp")
 
     def __init__(self, name: str, revision: int) -> None:
         self.name = name
         self.revision = revision
+        self.rights: Rights | None = None
         encoded = name.encode()
         self.stamp = b""
         if encoded:

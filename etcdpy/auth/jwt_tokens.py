@@ -14,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from etcdpy.auth.tokens import Found
 from etcdpy.errors import VerifyOnly
 from etcdpy.limits import JWT_TOKENS_KEPT
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
+_ASKED_AGAIN_SECONDS: Final = 1.0
+"""A clock that is set back or forth is noticed no later."""
 _CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _MISSING: Final = "auth: missing key data"
 _MISMATCH: Final = "auth: public and private keys don't match"
@@ -93,7 +96,7 @@ class JwtTokens:
         token: str = self._jwt.encode(claims, self._signing_key, algorithm=self._method)
         return token
 
-    def find(self, token: str, now: float, wall: float) -> tuple[str, int | None] | None:
+    def find(self, token: str, now: float, wall: float) -> Found | None:
         """See TokenProvider. The signature is checked once, 0.1 ms; the time each time."""
         found = self._checked.get(token)
         if found is None:
@@ -104,7 +107,7 @@ class JwtTokens:
                 self._checked.popitem(last=False)
             self._checked[token] = found
         name, revision, begin, end = found
-        return (name, revision) if begin <= wall < end else None
+        return Found(name, revision, min(end - wall, _ASKED_AGAIN_SECONDS)) if begin <= wall < end else None
 
     def known_from(self, token: str) -> int:
         """See TokenProvider."""

@@ -161,6 +161,7 @@ class AuthStore:
         if found is None:
             found = Identity(name, self.revision)
             if name in self._users:
+                found.rights = self.rights_of(name)
                 self._identities[name] = found
         return found
 
@@ -171,6 +172,8 @@ class AuthStore:
             if len(self._signers) >= AUTH_SIGNERS_KEPT:
                 self._signers.clear()
             found = self._signers[stamp] = Identity.from_stamp(stamp)
+            if found.revision == self.revision:
+                found.rights = self.rights_of(found.name)
         return found
 
     # --- switching on and off ---

@@ -7,7 +7,7 @@ every member knows the token; none stores it. Each keeps it for a while after it
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from etcdpy.errors import AuthFailed
 from etcdpy.limits import SIMPLE_TOKENS_MAX
@@ -20,6 +20,15 @@ SIMPLE_TOKEN_TTL_SECONDS_DEFAULT: Final = 300
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _RESOLUTION_SECONDS: Final = 1.0
 """A token's last use is known to a second, as on etcd: so that a use mostly changes nothing."""
+
+
+class Found(NamedTuple):
+    """A valid token. `revision` is the auth revision that it was made at, None for the current one, whatever that is;
+    for `seconds` from now on it need not be asked for again."""
+
+    name: str
+    revision: int | None
+    seconds: float
 
 
 class TokenProvider(Protocol):
@@ -49,8 +58,8 @@ class TokenProvider(Protocol):
         """The token where it is made by the member that was asked; nothing elsewhere. Raises EtcdError."""
         ...
 
-    def find(self, token: str, now: float, wall: float) -> tuple[str, int | None] | None:
-        """Whose token it is, and as of which auth revision (None: the current one); None for no valid token."""
+    def find(self, token: str, now: float, wall: float) -> Found | None:
+        """Whose token it is; None for no valid token."""
         ...
 
     def known_from(self, token: str) -> int:
@@ -82,7 +91,7 @@ class NoTokens:
         """See TokenProvider."""
         return ""
 
-    def find(self, token: str, now: float, wall: float) -> tuple[str, int | None] | None:
+    def find(self, token: str, now: float, wall: float) -> Found | None:
         """See TokenProvider."""
         return None
 
@@ -135,7 +144,7 @@ class SimpleTokens:
         """See TokenProvider."""
         return ""
 
-    def find(self, token: str, now: float, wall: float) -> tuple[str, int | None] | None:
+    def find(self, token: str, now: float, wall: float) -> Found | None:
         """See TokenProvider."""
         found = self._tokens.get(token)
         if found is None:
@@ -147,7 +156,7 @@ class SimpleTokens:
                 return None
             self._tokens[token] = name, now
             self._tokens.move_to_end(token)
-        return name, None
+        return Found(name, None, _RESOLUTION_SECONDS)
 
     def known_from(self, token: str) -> int:
         """See TokenProvider."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits
 from etcdpy.errors import Code
@@ -61,6 +61,16 @@ class Tally:
 _UNTOLD: Final = Tally()
 
 
+class Memo:
+    """What handlers have found out about all requests with the same head, and until when that stands."""
+
+    __slots__ = ("caller", "until")
+
+    def __init__(self) -> None:
+        self.caller: Any = None
+        self.until = 0.0
+
+
 class RequestHead:
     """What the header block of a request says. Shared by every call with the same block: read only.
 
@@ -78,6 +88,7 @@ class RequestHead:
         "fields",
         "http_method",
         "is_grpc",
+        "memo",
         "metadata",
         "method",
         "path",
@@ -99,6 +110,7 @@ class RequestHead:
         self.encoding = b""
         self.timeout_seconds: float | None = None
         self.is_grpc = False
+        self.memo = Memo()
         self.metadata: dict[bytes, list[bytes]] = {}
         self.method: Method | None = None
         self.refusal: Refusal | None = None
@@ -124,6 +136,7 @@ class RequestHead:
         copy.encoding = self.encoding
         copy.timeout_seconds = seconds
         copy.is_grpc = self.is_grpc
+        copy.memo = self.memo
         copy.metadata = self.metadata
         copy.method = self.method
         copy.refusal = self.refusal

@@ -15,6 +15,7 @@ from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import EtcdError, NoLeader, NotSupportedForLearner
 from etcdpy.proto import rpc_pb2
 from etcdpy.transport.calls import Kind, Method
+from etcdpy.transport.heads import Memo
 from tests.support.memory_backend import MemoryBackend
 
 SERIALIZABLE = rpc_pb2.RangeRequest(key=b"k", serializable=True).SerializeToString()
@@ -25,7 +26,9 @@ class Call:
     """A call as far as the gate looks at it."""
 
     def __init__(self, *, demands_leader: bool = False) -> None:
-        self.head = SimpleNamespace(first=lambda name: b"true" if demands_leader and name == b"hasleader" else None)
+        self.head = SimpleNamespace(
+            first=lambda name: b"true" if demands_leader and name == b"hasleader" else None, memo=Memo(), metadata={}
+        )
         self.ended: EtcdError | None = None
         self.task: asyncio.Task[None] | None = None
 

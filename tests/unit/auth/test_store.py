@@ -9,7 +9,7 @@ import pytest
 from etcdpy.auth import rules
 from etcdpy.auth.identity import NOBODY, Identity
 from etcdpy.auth.store import AuthStore
-from etcdpy.auth.tokens import SimpleTokens
+from etcdpy.auth.tokens import Found, SimpleTokens
 from etcdpy.errors import AuthOldRevision, PermissionDenied, UserEmpty, UserNotFound
 from etcdpy.proto import auth_pb2, rpc_pb2
 from tests.support.memory_backend import MemoryBackend
@@ -152,7 +152,7 @@ def test_each_change_is_told_when_it_counts(store: AuthStore) -> None:
 def test_tokens_end_with_their_user(store: AuthStore) -> None:
     token = store.log_in("u", "letters", 5, now=0.0)
     assert token == "letters.5"
-    assert store.tokens.find(token, 1.0, 0.0) == ("u", None)
+    assert store.tokens.find(token, 1.0, 0.0) == Found("u", None, 1.0)
     store.change_password("u", HASH)
     assert store.tokens.find(token, 1.0, 0.0) is None
     token = store.log_in("u", "letters", 6, now=0.0)

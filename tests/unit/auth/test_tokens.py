@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from etcdpy.auth import tokens
-from etcdpy.auth.tokens import NoTokens, SimpleTokens
+from etcdpy.auth.tokens import Found, NoTokens, SimpleTokens
 from etcdpy.errors import AuthFailed
 
 
@@ -21,7 +21,7 @@ def test_a_token_lives_after_its_last_use() -> None:
     provider = make(10)
     token = provider.assign("u", "x", 7, now=0.0)
     for now in (5.0, 14.0, 23.9):
-        assert provider.find(token, now, 0.0) == ("u", None)
+        assert provider.find(token, now, 0.0) == Found("u", None, 1.0)
     assert provider.find(token, 34.0, 0.0) is None
     assert provider.find(token, 24.0, 0.0) is None, "what is over is gone"
 
@@ -56,7 +56,7 @@ def test_without_users_nothing_is_kept() -> None:
 def test_a_time_of_nothing_is_the_default() -> None:
     provider = make(0)
     token = provider.assign("u", "a", 1, now=0.0)
-    assert provider.find(token, 299.0, 0.0) == ("u", None)
+    assert provider.find(token, 299.0, 0.0) == Found("u", None, 1.0)
 
 
 def test_the_entry_to_wait_for() -> None:
