@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class AuthRequests:
-    """`place` gives the index of the entry that is being applied, `now` the core loop's clock, which tokens live by."""
+    """`place` gives the index of the entry that is being applied, `now` the core loop's clock, which tokens live by.
+
+    Quirk kept: a simple token has the index of the entry before its own, for that is what etcd's members count as
+    applied while they apply it; a token must be the same on all members of a cluster.
+    """
 
     def __init__(
         self, auth: AuthStore, revision: Callable[[], int], place: Callable[[], int], now: Callable[[], float]
@@ -77,7 +81,7 @@ class AuthRequests:
         return rpc_pb2.AuthStatusResponse(enabled=self._auth.enabled, authRevision=self._auth.revision)
 
     def _authenticate(self, request: Any) -> Message:
-        token = self._auth.log_in(request.name, request.simple_token, self._place(), self._now())
+        token = self._auth.log_in(request.name, request.simple_token, self._place() - 1, self._now())
         return rpc_pb2.AuthenticateResponse(token=token)
 
     def _grant_permission(self, request: rpc_pb2.AuthRoleGrantPermissionRequest) -> None:

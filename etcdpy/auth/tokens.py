@@ -1,6 +1,6 @@
 """Tokens: what a client shows in place of its password.
 
-Simple tokens are random letters and the index of the log entry that made them. Every member applies that entry, so
+Simple tokens are random letters and the index before the log entry that made them. Every member applies that entry, so
 every member knows the token; none stores it. Each keeps it for a while after its last use here.
 """
 
@@ -51,7 +51,7 @@ class TokenProvider(Protocol):
         ...
 
     def assign(self, name: str, prefix: str, index: int, now: float) -> str:
-        """The login of a user was applied, as the entry `index`: its token, or nothing where `sign` makes it."""
+        """The login of a user was applied, by the entry after `index`: its token, or nothing where `sign` makes it."""
         ...
 
     def sign(self, name: str, revision: int, wall: float) -> str:
@@ -165,7 +165,7 @@ class SimpleTokens:
         letters, point, index = token.partition(".")
         if not (letters and point and index.isascii() and index.isdigit() and len(index) <= len(str(1 << 64))):
             return 0
-        return int(index)
+        return int(index) + 1
 
     def expire(self, now: float) -> None:
         """Forget the tokens whose time is over."""

@@ -8,19 +8,29 @@ import pytest
 
 from etcdpy.apply.alarms import AlarmStore
 from etcdpy.apply.applier import Applier
-from etcdpy.apply.entry_data import EntryEncoder
+from etcdpy.apply.entry_data import EntryEncoder, signed, stamp_of
 from etcdpy.apply.plain_put import read_put
 from etcdpy.apply.proposal import Proposal
 from etcdpy.apply.quota import Quota
-from etcdpy.auth.identity import NOBODY
+from etcdpy.auth.identity import NOBODY, Identity
 from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
-from etcdpy.errors import Compacted, Corrupt, EtcdError, LeaseNotFound, MemberNotFound, NoSpace
+from etcdpy.errors import (
+    AuthOldRevision,
+    Compacted,
+    Corrupt,
+    EtcdError,
+    LeaseNotFound,
+    MemberNotFound,
+    NoSpace,
+    PermissionDenied,
+    UserEmpty,
+)
 from etcdpy.lease.lessor import Lessor
 from etcdpy.membership.members import Member, Membership
 from etcdpy.membership.versions import DowngradeInfo
 from etcdpy.mvcc.store import Store
-from etcdpy.proto import kv_pb2, membership_pb2, raft_pb2, rpc_pb2
+from etcdpy.proto import auth_pb2, kv_pb2, membership_pb2, raft_internal_pb2, raft_pb2, rpc_pb2
 from etcdpy.raft.entry import Entry, EntryType
 from tests.support.memory_backend import MemoryBackend
 
@@ -318,3 +328,92 @@ def test_durations_are_counted_by_kind(world: World) -> None:
     world.do("put", put(b"c", lease=9))
     assert world.applier.durations["put", True].count == 2
     assert world.applier.durations["put", False].count == 1
+
+
+def with_users(world: World) -> None:
+    """root, and u who may write `u`."""
+    for name in ("root", "u"):
+        world.do("auth_user_add", rpc_pb2.AuthUserAddRequest(name=name))
+    world.do("auth_user_grant_role", rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root"))
+    world.do("auth_role_add", rpc_pb2.AuthRoleAddRequest(name="r"))
+    permission = auth_pb2.Permission(permType=auth_pb2.Permission.WRITE, key=b"u")
+    world.do("auth_role_grant_permission", rpc_pb2.AuthRoleGrantPermissionRequest(name="r", perm=permission))
+    world.do("auth_user_grant_role", rpc_pb2.AuthUserGrantRoleRequest(user="u", role="r"))
+    assert world.do("auth_enable", rpc_pb2.AuthEnableRequest()).outcome is not None
+
+
+def asked_by(world: World, who: Identity, kind: str, request: Message) -> Recorded:
+    proposal = Recorded(kind, request)
+    proposal.signer = who
+    proposal.data = signed(proposal.data, who.stamp) if who.stamp else proposal.data
+    return proposal
+
+
+def apply(world: World, *proposals: Recorded, own: bool = True) -> None:
+    first = world.applier.applied_index + 1
+    world.applier.apply_all(
+        [Entry(each.data, each if own else None, 2, first + place) for place, each in enumerate(proposals)]
+    )
+
+
+def test_plain_puts_are_judged_one_by_one_and_stored_together(world: World) -> None:
+    with_users(world)
+    u, root = world.auth.identity("u"), world.auth.identity("root")
+    asked = [
+        asked_by(world, who, "put", put(key))
+        for who, key in ((u, b"u"), (u, b"v"), (root, b"v"), (NOBODY, b"u"), (Identity("u", 1), b"u"), (u, b"u"))
+    ]
+    apply(world, *asked)
+    assert [each.outcome for each in asked] == [(2, b""), None, (3, b""), None, None, (4, b"")]
+    assert [each.refusals for each in asked] == [[], [PermissionDenied], [], [UserEmpty], [AuthOldRevision], []]
+
+
+@pytest.mark.parametrize("etcds", [False, True])
+def test_entries_of_other_members_are_judged_by_their_header(world: World, etcds: bool) -> None:
+    with_users(world)
+    u = world.auth.identity("u")
+    asked = [asked_by(world, u, "put", put(key, b"x" * size)) for key in (b"u", b"v") for size in (1, 300)]
+    if etcds:  # which writes the id first
+        for each in asked:
+            each.data = raft_internal_pb2.InternalRaftRequest.FromString(each.data).SerializeToString()
+    apply(world, *asked, own=False)
+    assert world.store.current_revision == 3
+    assert world.store.get(b"v") is None
+    assert [stamp_of(each.data) for each in asked] == [u.stamp] * 4
+
+
+def test_a_change_of_rights_counts_from_its_own_entry_on(world: World) -> None:
+    with_users(world)
+    u, root = world.auth.identity("u"), world.auth.identity("root")
+    revoke = rpc_pb2.AuthRoleRevokePermissionRequest(role="r", key=b"u")
+    before, change, after = (
+        asked_by(world, u, "put", put(b"u")),
+        asked_by(world, root, "auth_role_revoke_permission", revoke),
+        asked_by(world, u, "put", put(b"u")),
+    )
+    told: list[int] = []
+    world.auth.on_change = lambda: told.append(world.store.current_revision)
+    apply(world, before, change, after)
+    assert before.outcome == (2, b"")
+    assert after.refusals == [AuthOldRevision]
+    assert told == [2], "who is told sees what came before, and nothing of what comes after"
+
+
+def test_an_alarm_is_told_before_a_lack_of_permission(world: World) -> None:
+    with_users(world)
+    world.do("alarm", rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=rpc_pb2.NOSPACE))
+    refused = asked_by(world, world.auth.identity("u"), "put", put(b"v"))
+    apply(world, refused)
+    assert refused.refusals == [NoSpace]
+
+
+def test_a_login_names_its_entry(world: World) -> None:
+    with_users(world)
+    login = raft_internal_pb2.InternalAuthenticateRequest(name="u", simple_token="letters")
+    outcome = world.do("authenticate", login).outcome
+    assert outcome is not None
+    token = rpc_pb2.AuthenticateResponse.FromString(outcome[1]).token
+    assert token == f"letters.{world.applier.applied_index - 1}", "as on etcd"
+    found = world.auth.tokens.find(token, world.now, 0.0)
+    assert found is not None
+    assert found.name == "u"

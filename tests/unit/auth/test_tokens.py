@@ -61,7 +61,7 @@ def test_a_time_of_nothing_is_the_default() -> None:
 
 def test_the_entry_to_wait_for() -> None:
     provider = make()
-    assert provider.known_from("letters.12") == 12
+    assert provider.known_from("letters.12") == 13
     for text in ("", ".", "letters", "letters.", ".12", "letters.-1", "letters.1.2", "letters.x", "a." + "9" * 30):
         assert provider.known_from(text) == 0, text
     token = provider.assign("u", "letters", 12, now=0.0)
