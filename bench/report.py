@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from bench.workloads import USERS_SHARE_MIN
 from tests.support.members import command_of
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Comparison:
 
     first: Summary
     second: Summary
+    without_users: Summary | None = None
+    """The second side on the same workload without users, where this one has them."""
 
     @property
     def ratio(self) -> float:
@@ -78,7 +81,17 @@ class Comparison:
             goals.append("p99 worse")
         if workload.server_us_max is not None and self.second.median("server_us") > workload.server_us_max:
             goals.append(f"{self.second.median('server_us'):.0f} us a put, goal {workload.server_us_max:.0f}")
+        share = self.share_of_rate
+        if share is not None and share < USERS_SHARE_MIN:
+            goals.append(f"{share:.0%} of the rate without users, goal {USERS_SHARE_MIN:.0%}")
         return goals
+
+    @property
+    def share_of_rate(self) -> float | None:
+        """What the second side keeps of its own rate without users; None for a workload without them."""
+        if self.without_users is None:
+            return None
+        return self.second.median("rate") / self.without_users.median("rate")
 
 
 def rate_text(rate: float) -> str:
@@ -88,14 +101,15 @@ def rate_text(rate: float) -> str:
 
 def compare(workloads: list[Workload], results: list[Result], sides: tuple[str, str]) -> list[Comparison]:
     """One comparison for each workload that ran on both sides."""
-    comparisons = []
+    comparisons: list[Comparison] = []
     for workload in workloads:
         summaries = [
             Summary(workload, side, [r for r in results if r.workload == workload.name and r.side == side])
             for side in sides
         ]
         if all(summary.rounds for summary in summaries):
-            comparisons.append(Comparison(*summaries))
+            without = next((each.second for each in comparisons if each.first.workload.name == workload.users_on), None)
+            comparisons.append(Comparison(summaries[0], summaries[1], without))
     return comparisons
 
 
@@ -108,7 +122,6 @@ def print_table(comparisons: list[Comparison], checks: list[SyncCheck], rounds: 
         table.add_column(name, justify="right")
     for comparison in comparisons:
         workload = comparison.first.workload
-        missed = comparison.missed()
         for summary in (comparison.first, comparison.second):
             last = summary is comparison.second
             low, high = summary.spread("rate")
@@ -123,7 +136,7 @@ def print_table(comparisons: list[Comparison], checks: list[SyncCheck], rounds: 
                 f"{summary.median('rss_mb'):,.0f}",
                 f"{summary.median('revisions'):,.0f}",
                 f"{comparison.ratio:.2f} x" if last else "",
-                ("missed: " + ", ".join(missed) if missed else f"{workload.ratio_min:.1f} x") if last else "",
+                _goal(comparison) if last else "",
                 end_section=last,
             )
     console = Console(width=None if os.isatty(1) else 190)
@@ -142,6 +155,15 @@ def build_of_etcdpy() -> str:
     lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     (python,) = (line for line in lines if line.startswith("Python Version"))
     return "compiled with mypyc" if "compiled" in python else "the sources, not compiled"
+
+
+def _goal(comparison: Comparison) -> str:
+    missed = comparison.missed()
+    if missed:
+        return "missed: " + ", ".join(missed)
+    share = comparison.share_of_rate
+    kept = "" if share is None else f", keeps {share:.0%}"
+    return f"{comparison.first.workload.ratio_min:.1f} x{kept}"
 
 
 def machine() -> dict[str, Any]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.load import Load, LoadError
+from bench.users import switch_users_on
 from etcdpy.storage.key_file import new_line
 from tests.support.client import Client
 from tests.support.cluster import Cluster, ClusterTls
 from tests.support.members import Kind, Member, TlsFiles
+from tests.support.users import FAST_HASHES, ROOT_PASSWORD, As
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,6 +89,9 @@ def started(
         if kind == "etcdpy":
             flags.append(f"--encryption-key-file={_key_file(directory)}")
         kind = "etcdpy"
+    if workload.users_on:
+        # Each connection logs in before the clock starts: at the default cost that would take longer than the load.
+        flags.append(FAST_HASHES)
     if workload.members == 1:
         with Member(kind, directory, tls=tls.clients if workload.tls else None, flags=flags) as member:
             yield member, [member]
@@ -106,12 +111,14 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: Cluster
             if workload.prepare is not None:
                 workload.prepare(client)
             before = client.revision()
+            if workload.users_on:
+                switch_users_on(client)
         cpu = {member.name: member.cpu_seconds() for member in members}
         load = workload.send(target, total)
         running = [member for member in members if member.running]
         spent = sum(member.cpu_seconds() - cpu[member.name] for member in running)
         with Client.of(running[0]) as client:
-            gained = client.revision() - before
+            gained = _revision(client, workload) - before
         if workload.revisions is not None and gained != load.requests * workload.revisions:
             raise BenchError(
                 f"{workload.name} on {side}: {load.requests} requests made {gained} revisions, "
@@ -122,6 +129,13 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: Cluster
                 f"{workload.name} on {side}: only {load.data_bytes} bytes came back; some answers are errors"
             )
         return _result(workload, side, load, spent, sum(member.rss_bytes() for member in running), gained)
+
+
+def _revision(client: Client, workload: Workload) -> int:
+    asks = As(client)
+    if workload.users_on:
+        asks = asks.log_in("root", ROOT_PASSWORD)
+    return int(asks.range(b"\0").header.revision)
 
 
 def _result(workload: Workload, side: str, load: Load, spent: float, rss_bytes: int, gained: int) -> Result:

@@ -1,8 +1,8 @@
 """Ranges of one key each, every request for another of many keys: what h2load, with its one body, cannot send.
 
-`python -m bench.spread PORT CONNECTIONS STREAMS REQUESTS SEED SERIALIZABLE` is one load process; `run_spread` starts
-two of them and adds them up. All requests of a connection are laid out beforehand, byte for byte, so that sending costs
-a slice; reading walks the frames. A request costs this program about 4 us, h2load 2.5 us.
+`python -m bench.spread PORT CONNECTIONS STREAMS REQUESTS SEED SERIALIZABLE TOKEN` is one load process; `run_spread`
+starts two of them and adds them up. All requests of a connection are laid out beforehand, byte for byte, so that
+sending costs a slice; reading walks the frames. A request costs this program about 4 us, h2load 2.5 us.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def _literal(index: bytes, value: bytes) -> bytes:
     return index + bytes((len(value),)) + value
 
 
-def _head(port: int) -> bytes:
+def _head(port: int, token: str) -> bytes:
     """The header block of every request."""
+    shown = b"\x00\x05token" + _literal(b"", token.encode()) if token else b""
     return (
         b"\x83\x86"  # :method POST, :scheme http
         + _literal(b"\x04", b"/etcdserverpb.KV/Range")
@@ -55,13 +56,14 @@ def _head(port: int) -> bytes:
         + _literal(b"\x0f\x10", b"application/grpc")
         + b"\x00\x02te"
         + _literal(b"", b"trailers")
+        + shown
     )
 
 
-def lay_out(port: int, numbers: np.ndarray, *, serializable: bool) -> tuple[memoryview, int]:
+def lay_out(port: int, numbers: np.ndarray, token: str, *, serializable: bool) -> tuple[memoryview, int]:
     """All requests of a connection, one after the other, and the length of each."""
     message = rpc_pb2.RangeRequest(key=key(0), serializable=serializable).SerializeToString()
-    head = _frame(_HEADERS, _END_HEADERS, 0, _head(port))
+    head = _frame(_HEADERS, _END_HEADERS, 0, _head(port, token))
     body = _frame(_DATA, _END_STREAM, 0, b"\0" + len(message).to_bytes(4, "big") + message)
     requests = np.tile(np.frombuffer(head + body, np.uint8), (len(numbers), 1))
     streams = (np.arange(len(numbers)) * 2 + 1).astype(">u4").view(np.uint8).reshape(-1, 4)
@@ -78,8 +80,8 @@ def lay_out(port: int, numbers: np.ndarray, *, serializable: bool) -> tuple[memo
 class Connection:
     """One connection that keeps `streams` requests under way until it has sent all of its own."""
 
-    def __init__(self, port: int, numbers: np.ndarray, streams: int, *, serializable: bool) -> None:
-        self._requests, self._size = lay_out(port, numbers, serializable=serializable)
+    def __init__(self, port: int, numbers: np.ndarray, streams: int, token: str, *, serializable: bool) -> None:
+        self._requests, self._size = lay_out(port, numbers, token, serializable=serializable)
         self._count = len(numbers)
         self._sent = 0
         self._streams = streams
@@ -146,12 +148,15 @@ class Connection:
             self.socket.sendall(_frame(kind, _ACK, 0, b"" if kind == _SETTINGS else payload))
 
 
-def load(port: int, connections: int, streams: int, requests: int, seed: int, *, serializable: bool) -> None:
+def load(
+    port: int, connections: int, streams: int, requests: int, seed: int, token: str, *, serializable: bool
+) -> None:
     """One load process: everything is laid out, then a line is awaited, so that all processes begin together."""
     dice = np.random.default_rng(seed)
     share = requests // connections
     every = [
-        Connection(port, dice.integers(0, KEYS, share), streams, serializable=serializable) for _ in range(connections)
+        Connection(port, dice.integers(0, KEYS, share), streams, token, serializable=serializable)
+        for _ in range(connections)
     ]
     print("ready", flush=True)
     sys.stdin.readline()
@@ -182,7 +187,9 @@ def load(port: int, connections: int, streams: int, requests: int, seed: int, *,
     print(json.dumps(result), flush=True)
 
 
-def run_spread(member: Member, total: int, *, connections: int, streams: int, serializable: bool) -> Load:
+def run_spread(
+    member: Member, total: int, *, connections: int, streams: int, serializable: bool, token: str = ""
+) -> Load:
     """`total` ranges of one key each, of KEYS keys at random. Raises LoadError."""
     arguments = [connections // PROCESSES, streams, total // PROCESSES]
     running = [
@@ -191,7 +198,7 @@ def run_spread(member: Member, total: int, *, connections: int, streams: int, se
                 sys.executable,
                 "-m",
                 "bench.spread",
-                *map(str, [member.client_port, *arguments, seed, int(serializable)]),
+                *map(str, [member.client_port, *arguments, seed, int(serializable), token]),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -229,5 +236,5 @@ def run_spread(member: Member, total: int, *, connections: int, streams: int, se
 
 
 if __name__ == "__main__":
-    port_, connections_, streams_, requests_, seed_, serializable_ = map(int, sys.argv[1:])
-    load(port_, connections_, streams_, requests_, seed_, serializable=bool(serializable_))
+    port_, connections_, streams_, requests_, seed_, serializable_ = map(int, sys.argv[1:7])
+    load(port_, connections_, streams_, requests_, seed_, sys.argv[7], serializable=bool(serializable_))

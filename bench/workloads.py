@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench import failover, saving, spread
 from bench.load import Load, Target, run_benchmark, run_h2load
+from bench.users import BENCH_USER
 from etcdpy.proto import rpc_pb2
+from tests.support.client import Client
 from tests.support.reference import build_reference
+from tests.support.users import As
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.client import Client
     from tests.support.members import Member
 
 VALUE_BYTES: Final = 256
+USERS_SHARE_MIN: Final = 0.85
 LIST_PREFIX: Final = b"/registry/pods/"
 LIST_KEYS: Final = 10_000
 LIST_VALUE_BYTES: Final = 1024
@@ -46,6 +49,9 @@ class Workload:
     prepare: Callable[[Client], None] | None = None
     encrypted: bool = False
     """Both sides are etcdpy, the second one with encryption at rest: etcd has none to compare with."""
+    users_on: str = ""
+    """With users switched on: the load comes from one that is not root. Names the workload without, of whose rate the
+    same server is to keep USERS_SHARE_MIN."""
     p99_no_worse: bool = False
     server_us_max: float | None = None
 
@@ -65,6 +71,11 @@ def _put_one_client(target: Target, total: int) -> Load:
 def put_many_clients(target: Target, total: int) -> Load:
     """W2's load: 1,000 clients on 100 connections."""
     return run_benchmark(build_reference("benchmark"), target, _put_arguments(*_CONNECTIONS_CLIENTS), total)
+
+
+def _put_as_user(target: Target, total: int) -> Load:
+    arguments = _put_arguments(f"--user={BENCH_USER}:{BENCH_USER}", *_CONNECTIONS_CLIENTS)
+    return run_benchmark(build_reference("benchmark"), target, arguments, total)
 
 
 def _put_h2load(member: Member, total: int) -> Load:
@@ -90,6 +101,15 @@ def _store(client: Client, keys: list[tuple[bytes, int]]) -> None:
 def _range_spread(*, serializable: bool) -> Callable[[Member, int], Load]:
     def send(member: Member, total: int) -> Load:
         return spread.run_spread(member, total, connections=50, streams=20, serializable=serializable)
+
+    return send
+
+
+def _range_spread_as_user(*, serializable: bool) -> Callable[[Member, int], Load]:
+    def send(member: Member, total: int) -> Load:
+        with Client.of(member) as client:
+            token = As(client).log_in(BENCH_USER, BENCH_USER).token
+        return spread.run_spread(member, total, connections=50, streams=20, serializable=serializable, token=token)
 
     return send
 
@@ -162,6 +182,31 @@ WORKLOADS: Final = [
         1.0,
         revisions=0,
         prepare=_store_spread_keys,
+    ),
+    Workload("W2-users", "W2 with users switched on", 150_000, 30_000, _put_as_user, 2.0, users_on="W2"),
+    Workload(
+        "W3-lin-users",
+        "W3-lin with users switched on",
+        300_000,
+        60_000,
+        _range_spread_as_user(serializable=False),
+        1.5,
+        revisions=0,
+        answer_bytes_min=VALUE_BYTES,
+        prepare=_store_spread_keys,
+        users_on="W3-lin",
+    ),
+    Workload(
+        "W3-ser-users",
+        "W3-ser with users switched on",
+        300_000,
+        60_000,
+        _range_spread_as_user(serializable=True),
+        1.5,
+        revisions=0,
+        answer_bytes_min=VALUE_BYTES,
+        prepare=_store_spread_keys,
+        users_on="W3-ser",
     ),
     Workload(
         "W4", "list of 10,000 keys of 1 KB, one shot, 1 client", 60, 15, _list, 1.5, revisions=0, prepare=_store_list
