@@ -13,13 +13,18 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from etcdpy.proto import rpc_pb2
+from tests.interop.auth_generator import NAMES
 from tests.interop.generator import Generator, Known, Step
 from tests.support.client import CALL_SECONDS_MAX, Client, Refusal, WatchStream, refusal_of
+from tests.support.users import FAST_HASHES, As, users
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _STREAMS: Final = 3
 _SORT_FIELDS: Final = {1: "version", 2: "create_revision", 3: "mod_revision", 4: "value"}
@@ -153,6 +158,8 @@ def settled(step: Step, answer: Any) -> Any:
         answer.keys.sort()  # etcd keeps them in a map
         if 0 < answer.TTL <= answer.grantedTTL:
             answer.TTL = 1  # the seconds that are left
+    elif step.call == "Authenticate":
+        answer.token = "a token" if answer.token else ""
     elif step.call == "LeaseLeases":
         answer.leases.sort(key=lambda lease: lease.ID)
     return answer
@@ -164,28 +171,41 @@ def settled(step: Step, answer: Any) -> Any:
 class Side:
     """One of the two servers: its client, its watch streams."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, users: bool = False) -> None:
         self.endpoint = endpoint
         self.client = Client(endpoint)
-        self.streams = [self.client.watching() for _ in range(_STREAMS)]
+        self.tokens: dict[str, str] = {}
+        if users:
+            found = switched_on(self.client, NAMES)
+            self.tokens = {name: who.token for name, who in found.items()}
+        self.streams = [self.client.watching(self._metadata("root")) for _ in range(_STREAMS)]
+
+    def _metadata(self, who: str) -> tuple[tuple[str, str], ...]:
+        if not self.tokens or not who:
+            return ()
+        return (("token", self.tokens.get(who, who)),)
 
     def begin(self, step: Step) -> Any:
         """Send a unary request; `finish` waits for the answer. Streams are read whole at once."""
-        client = self.client
+        client, metadata = self.client, self._metadata(step.who)
         if step.call == "RangeStream":
             try:
-                return client.range_stream(step.request)
+                chunks = client.kv.RangeStream(step.request, timeout=CALL_SECONDS_MAX, metadata=metadata)
+                return [chunk.range_response for chunk in chunks]
             except grpc.RpcError as error:
                 return refusal_of(error)
         if step.call == "LeaseKeepAlive":
             try:
-                return client.keep_alive(step.request.ID)
+                requests = iter([step.request])
+                return list(client.lease.LeaseKeepAlive(requests, timeout=CALL_SECONDS_MAX, metadata=metadata))
             except grpc.RpcError as error:
                 return refusal_of(error)
         service = next(
-            service for service in (client.kv, client.lease, client.maintenance) if hasattr(service, step.call)
+            service
+            for service in (client.kv, client.lease, client.maintenance, client.auth)
+            if hasattr(service, step.call)
         )
-        return getattr(service, step.call).future(step.request, timeout=CALL_SECONDS_MAX)
+        return getattr(service, step.call).future(step.request, timeout=CALL_SECONDS_MAX, metadata=metadata)
 
     @staticmethod
     def finish(begun: Any) -> Any:
@@ -285,11 +305,11 @@ def history(stream: WatchStream) -> dict[int, list[Any]]:
 class Run:
     """One seed on two servers."""
 
-    def __init__(self, seed: int, first: str, second: str) -> None:
+    def __init__(self, seed: int, first: str, second: str, *, users: bool = False) -> None:
         self.report = Report(seed)
         self.known = Known(streams=_STREAMS)
-        self.generator = Generator(seed, self.known)
-        self.sides = (Side(first), Side(second))
+        self.generator = Generator(seed, self.known, users=users)
+        self.sides = (Side(first, users=users), Side(second, users=users))
 
     def go(self, requests: int, differences_max: int = 20) -> Report:
         """Send that many requests, then compare the watch streams."""
@@ -385,9 +405,15 @@ class Run:
         self.report.differences.append(difference)
 
 
-def run(seed: int, requests: int, first: str, second: str) -> Report:
-    """Compare the two servers at these endpoints; both must be empty."""
-    return Run(seed, first, second).go(requests)
+def run(seed: int, requests: int, first: str, second: str, *, users: bool = False) -> Report:
+    """Compare the two servers at these endpoints; both must be empty. `users`: with users switched on."""
+    return Run(seed, first, second, users=users).go(requests)
+
+
+def switched_on(client: Client, names: Sequence[str]) -> dict[str, As]:
+    """Root, and users with a role of their own; all logged in."""
+    found = users(client, names)
+    return {"root": found["root"], **{name: found["nobody"].log_in(name, name) for name in names}}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -397,14 +423,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--endpoints", nargs=2, metavar=("ETCD", "OTHER"), help="host:port of two empty servers")
     parser.add_argument("--start", nargs=2, metavar="KIND", help="start both instead: etcd or etcdpy")
+    parser.add_argument("--users", action="store_true", help="with users switched on")
     parser.add_argument("--answers", action="store_true", help="print how often each answer came")
     options = parser.parse_args(arguments)
     if bool(options.endpoints) == bool(options.start):
         parser.error("give either --endpoints or --start")
     if options.endpoints:
-        report = run(options.seed, options.requests, *options.endpoints)
+        report = run(options.seed, options.requests, *options.endpoints, users=options.users)
     else:
-        report = run_started(options.seed, options.requests, *options.start)
+        report = run_started(options.seed, options.requests, *options.start, users=options.users)
     print(report)
     if options.answers:
         for name, count in sorted(report.answers.items(), key=lambda item: -item[1]):
@@ -412,7 +439,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if report.differences else 0
 
 
-def run_started(seed: int, requests: int, first: Any, second: Any) -> Report:
+def run_started(seed: int, requests: int, first: Any, second: Any, *, users: bool = False) -> Report:
     """`run` on two servers started for it."""
     import tempfile
     from pathlib import Path
@@ -420,9 +447,11 @@ def run_started(seed: int, requests: int, first: Any, second: Any) -> Report:
     from tests.support.members import Member
 
     with tempfile.TemporaryDirectory() as directory:
-        one, other = Member(first, Path(directory, "1")), Member(second, Path(directory, "2"))
+        one, other = (
+            Member(kind, Path(directory, name), flags=[FAST_HASHES]) for kind, name in ((first, "1"), (second, "2"))
+        )
         with one, other:
-            return run(seed, requests, one.endpoint, other.endpoint)
+            return run(seed, requests, one.endpoint, other.endpoint, users=users)
 
 
 if __name__ == "__main__":

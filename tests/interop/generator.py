@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy.proto import rpc_pb2
+from tests.interop.auth_generator import AuthGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ class Step:
     request: Any
     stream: int = 0
     """Of a watch action: which of the open streams."""
+    who: str = "root"
+    """Which user sends it, where users are switched on; empty for nobody."""
 
 
 @dataclass(slots=True)
@@ -46,8 +49,10 @@ class Known:
 class Generator:
     """Draws one step after the other. The same seed and the same answers give the same steps."""
 
-    def __init__(self, seed: int, known: Known) -> None:
+    def __init__(self, seed: int, known: Known, *, users: bool = False) -> None:
+        """`users`: they are switched on, so that requests come from several and some change what those may do."""
         self._random = Random(f"{seed}/requests")
+        self._auth = AuthGenerator(Random(f"{seed}/users")) if users else None
         self._known = known
         self._counter = 0
         self._kinds: list[tuple[int, Callable[[], list[Step]]]] = [
@@ -72,6 +77,15 @@ class Generator:
 
     def next(self) -> list[Step]:
         """The next steps; mostly one."""
+        if self._auth is not None:
+            who = self._auth.sender()
+            if self._chance(0.2):
+                call, request = self._auth.next()
+                return [Step(call, request, who=who if self._chance(0.1) else "root")]
+            return [replace(step, who=who) for step in self._draw() if not step.call.startswith("Watch")]
+        return self._draw()
+
+    def _draw(self) -> list[Step]:
         draw = self._random.choices([kind for _, kind in self._kinds], [weight for weight, _ in self._kinds])[0]
         return draw()
 

@@ -9,6 +9,7 @@ import pytest
 from tests.interop.differential import run
 from tests.support.client import Client
 from tests.support.members import Member
+from tests.support.users import FAST_HASHES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,21 @@ def test_etcdpy_answers_as_etcd_does(tmp_path: Path, seed: int, requests: int) -
     assert not report.differences, str(report)
     assert report.requests >= requests
     assert report.events > 1000
+
+
+@pytest.mark.parametrize(("seed", "requests"), [(1, 1000), (2, 1000)])
+def test_etcdpy_lets_through_whom_etcd_lets_through(tmp_path: Path, seed: int, requests: int) -> None:
+    """With users switched on: what they may do changes all the time, and every call is made by one or the other."""
+    with (
+        Member("etcd", tmp_path / "etcd", flags=[FAST_HASHES]) as etcd,
+        Member("etcdpy", tmp_path / "etcdpy", flags=[FAST_HASHES]) as etcdpy,
+    ):
+        report = run(seed, requests, etcd.endpoint, etcdpy.endpoint, users=True)
+    assert not report.differences, str(report)
+    seen = report.answers.keys()
+    for call in ("Put", "Range", "DeleteRange", "Txn", "LeaseRevoke", "UserGrantRole", "RoleGrantPermission"):
+        assert f"{call} OK" in seen
+        assert f"{call} PermissionDenied: etcdserver: permission denied" in seen
 
 
 def test_etcd_answers_as_etcd_does(tmp_path: Path) -> None:

@@ -24,4 +24,4 @@ def test_every_call(member: Member) -> None:
         env={**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.count("passed") == 6
+    assert done.stdout.count("passed") == 7
