@@ -109,6 +109,15 @@ class Generator:
         end: bytes = self._pick(_RANGE_ENDS if self._chance(0.7) else _EVERY_KEY)
         return end
 
+    def _span(self, single: float) -> tuple[bytes, bytes]:
+        """A key and a range end."""
+        key, end = self._key(), self._range_end(single)
+        if self._auth is not None and end != b"\0" and end <= key:
+            # Who may read a range that ends before it begins? Real etcd's answer depends on how its tree of permissions
+            # happens to be balanced; such a range holds no key.
+            end = b""
+        return key, end
+
     def _value(self) -> bytes:
         self._counter += 1
         shape = self._random.random()
@@ -157,7 +166,8 @@ class Generator:
         return rpc_pb2.PutRequest(key=b"large", value=bytes(size))
 
     def _range(self) -> rpc_pb2.RangeRequest:
-        request = Range(key=self._key(), range_end=self._range_end(0.25), revision=self._revision())
+        key, end = self._span(0.25)
+        request = Range(key=key, range_end=end, revision=self._revision())
         if self._chance(0.35):
             request.limit = self._pick([1, 2, 3, 5, 10, -1, 2**63 - 1, -(2**63)])
         if self._chance(0.4):
@@ -185,7 +195,8 @@ class Generator:
         return request
 
     def _delete(self) -> rpc_pb2.DeleteRangeRequest:
-        return rpc_pb2.DeleteRangeRequest(key=self._key(), range_end=self._range_end(0.75), prev_kv=self._chance(0.4))
+        key, end = self._span(0.75)
+        return rpc_pb2.DeleteRangeRequest(key=key, range_end=end, prev_kv=self._chance(0.4))
 
     def _compact(self) -> rpc_pb2.CompactionRequest:
         now, compacted = self._known.revision, self._known.compacted
@@ -214,7 +225,8 @@ class Generator:
     # --- transactions ---
 
     def _compare(self) -> rpc_pb2.Compare:
-        compare = rpc_pb2.Compare(key=self._key(), range_end=self._range_end(0.7))
+        key, end = self._span(0.7)
+        compare = rpc_pb2.Compare(key=key, range_end=end)
         compare.result = self._pick([0, 1, 2, 3]) if self._chance(0.97) else self._pick([4, -1])
         compare.target = self._pick([0, 1, 2, 3, 4]) if self._chance(0.97) else self._pick([5, -1])
         names = ["version", "create_revision", "mod_revision", "value", "lease"]

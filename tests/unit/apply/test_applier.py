@@ -339,6 +339,7 @@ def with_users(world: World) -> None:
     permission = auth_pb2.Permission(permType=auth_pb2.Permission.WRITE, key=b"u")
     world.do("auth_role_grant_permission", rpc_pb2.AuthRoleGrantPermissionRequest(name="r", perm=permission))
     world.do("auth_user_grant_role", rpc_pb2.AuthUserGrantRoleRequest(user="u", role="r"))
+    world.auth.on_change = world.applier.restore  # as the member does
     assert world.do("auth_enable", rpc_pb2.AuthEnableRequest()).outcome is not None
 
 

@@ -94,7 +94,7 @@ def test_claims_that_do_not_count(claims: dict[str, Any]) -> None:
 def test_claims_that_count() -> None:
     for claims in (
         {"username": "u", "revision": 3},
-        {"username": "u", "revision": 3.0, "exp": 101, "nbf": 99, "iat": 5000, "sub": 5, "aud": "x", "iss": 1},
+        {"username": "u", "revision": 3.0, "exp": 101, "nbf": 99, "iat": 5000, "sub": 5, "aud": "x", "iss": "x"},
     ):
         found = hs256().find(signed(claims), 0.0, 100.0)
         assert found is not None
