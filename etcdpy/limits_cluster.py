@@ -129,6 +129,9 @@ SRV_SECONDS: Final = 10.0
 DISCOVERY_POLL_SECONDS: Final = 1.0
 """How often a member that registered with a discovery service looks whether the others have."""
 
+DISCOVERY_RELAY_BYTES: Final = 64 * 1024
+"""Passed on at a time between grpcio and a discovery service that is not verified."""
+
 DISCOVERY_BACKOFF_DOUBLINGS: Final = 8
 """A discovery service that does not answer is asked after 2, 4, ... 256 s. etcd's steps."""
 

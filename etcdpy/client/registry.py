@@ -67,6 +67,13 @@ class Registry:
         for channel in self._channels:
             channel.close()
 
+    def log_in(self) -> None:
+        """Ask for a token, where a user is given; later calls get another one when it has ended.
+
+        Raises RegistryUnreachable.
+        """
+        self._on_any(self._log_in)
+
     def get(self, key: bytes, end: bytes = b"") -> list[kv_pb2.KeyValue]:
         """The record of a key, or of a range. Raises RegistryUnreachable."""
         request = rpc_pb2.RangeRequest(key=key, range_end=end)
@@ -78,19 +85,41 @@ class Registry:
         self._call(lambda channel, options: KV(channel).Put(request, **options))
 
     def _call(self, make: Callable[[grpc.Channel, dict[str, Any]], T]) -> T:
+        return self._on_any(lambda channel: self._call_logged_in(channel, make))
+
+    def _on_any(self, use: Callable[[grpc.Channel], T]) -> T:
         failure = "no endpoint is known"
         for channel in self._channels:
             try:
-                metadata = self._log_in(channel)
-                seconds = self._options.dial_seconds + self._options.request_seconds
-                return make(channel, {"timeout": seconds, "metadata": metadata})
+                return use(channel)
             except grpc.RpcError as error:
                 failure = (error.details() or "") if isinstance(error, grpc.Call) else str(error)
         raise RegistryUnreachable(failure)
 
+    def _call_logged_in(self, channel: grpc.Channel, make: Callable[[grpc.Channel, dict[str, Any]], T]) -> T:
+        seconds = self._options.dial_seconds + self._options.request_seconds
+        had_token = bool(self._token)
+        try:
+            return make(channel, {"timeout": seconds, "metadata": self._log_in(channel)})
+        except grpc.RpcError as error:
+            if not had_token or self._options.token or _code_of(error) is not grpc.StatusCode.UNAUTHENTICATED:
+                raise
+        # Waiting for the others takes longer than a token may live.
+        self._token = ""
+        return make(channel, {"timeout": seconds, "metadata": self._log_in(channel)})
+
     def _log_in(self, channel: grpc.Channel) -> list[tuple[str, str]]:
         options = self._options
-        if options.user and not self._token:
+        if options.user and options.password and not self._token:
             request = rpc_pb2.AuthenticateRequest(name=options.user, password=options.password)
-            self._token = Auth(channel).Authenticate(request, timeout=options.request_seconds).token
+            try:
+                self._token = Auth(channel).Authenticate(request, timeout=options.request_seconds).token
+            except grpc.RpcError as error:
+                # A service that knows no users serves anybody, as etcd's client takes it.
+                if _code_of(error) is not grpc.StatusCode.FAILED_PRECONDITION:
+                    raise
         return [("token", self._token)] if self._token else []
+
+
+def _code_of(error: grpc.RpcError) -> grpc.StatusCode | None:
+    return error.code() if isinstance(error, grpc.Call) else None

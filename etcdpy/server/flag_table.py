@@ -26,7 +26,6 @@ GROUPS: Final = {
     "Unsafe": "These can break what the consensus protocol guarantees.",
 }
 
-SKIP_VERIFY: Final = "grpcio, which dials the discovery service, always verifies; name its CA in --discovery-cacert"
 TRACING: Final = "no traces are exported"
 BOLT: Final = "concerns the bbolt file of real etcd; this server stores in LevelDB"
 GROUP_COMMIT: Final = (
@@ -170,7 +169,6 @@ _CLUSTERING: Final = (
         Kind.BOOL,
         "false",
         "Discovery: trust any certificate. For tests.",
-        inert=SKIP_VERIFY,
         in_file=False,
     ),
     Flag("discovery-cert", Kind.STRING, "", "Discovery: client certificate file.", in_file=False),

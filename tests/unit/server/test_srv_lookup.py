@@ -6,20 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 import dns.asyncresolver
-import dns.flags
-import dns.message
-import dns.rcode
-import dns.rrset
 import pytest
 
 from etcdpy.server.discovery_srv import Target, lookup_srv
+from tests.support.name_server import answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 NAME = "_etcd-server._tcp.example.com"
 RECORDS = {
-    NAME: ["20 0 2380 late.example.com.", "10 5 2381 light.example.com.", "10 50 2382 heavy.example.com."],
+    (NAME, "SRV"): ["20 0 2380 late.example.com.", "10 5 2381 light.example.com.", "10 50 2382 heavy.example.com."],
 }
 
 
@@ -32,15 +29,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        query = dns.message.from_wire(data)
-        answer = dns.message.make_response(query)
-        answer.flags |= dns.flags.AA
-        name = query.question[0].name.to_text(omit_final_dot=True)
-        if name in RECORDS:
-            answer.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "SRV", *RECORDS[name]))
-        else:
-            answer.set_rcode(dns.rcode.NXDOMAIN)
-        self.transport.sendto(answer.to_wire(), addr)
+        self.transport.sendto(answer(data, RECORDS), addr)
 
 
 async def with_server(monkeypatch: pytest.MonkeyPatch, work: Awaitable[list[Target]]) -> list[Target]:
