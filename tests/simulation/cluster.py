@@ -19,6 +19,7 @@ from tests.simulation import faults, snapshots, verdict
 from tests.simulation.checks import Checks
 from tests.simulation.client import Client
 from tests.simulation.clock import Loop, Time
+from tests.simulation.leases import HOLDERS, SHARE_OF_SEEDS, Holder, Leases
 from tests.simulation.member import CLUSTER_ID, Process
 from tests.simulation.network import Network, Weather
 from tests.simulation.operator import Operator
@@ -54,7 +55,9 @@ class Cluster:
         self.time = Time()
         self._show = trace
         self._digest = hashlib.sha256()
-        self.draws = {name: random.Random(f"{seed}/{name}") for name in ("net", "disk", "clock", "load", "faults")}
+        self.draws = {
+            name: random.Random(f"{seed}/{name}") for name in ("net", "disk", "clock", "load", "faults", "lease")
+        }
         self.mix = faults.draw_mix(self.draws["faults"])
         self.network = Network(self.time, self.draws["net"], self._deliver, self._lost, self.trace)
         mix = self.mix
@@ -89,6 +92,21 @@ class Cluster:
         ]
         self.operator = Operator(self.time, load, self._any_process, self._next_member, self.trace)
         self.watchers = [Watcher(f"w{number}", self.time, load, self._any_process) for number in range(WATCHERS)]
+        self.leases = Leases(self.time, 1.0 + self.mix.drift)
+        lease = self.draws["lease"]
+        self.holders = [
+            Holder(
+                number,
+                self.time,
+                lease,
+                self.leases,
+                partial(self._any_process, "lease"),
+                lambda: max(self.checks.leaders, default=0),
+                self._primaries,
+                self.trace,
+            )
+            for number in range(HOLDERS if lease.random() < SHARE_OF_SEEDS else 0)
+        ]
         self.retired: set[int] = set()
         """Members that were removed; they end sooner or later, and do not come back."""
         self._newest_member = members
@@ -109,6 +127,8 @@ class Cluster:
             client.begin()
         for watcher in self.watchers:
             watcher.begin()
+        for holder in self.holders:
+            holder.begin()
         self.operator.begin()
         self._next_fault()
         self.time.run_until(self.ticks * TICK_SECONDS)
@@ -225,9 +245,14 @@ class Cluster:
     def _retire(self, member: int) -> None:
         self.stop(member, power=False)
 
-    def _any_process(self) -> Process | None:
+    def _any_process(self, draw: str = "load") -> Process | None:
         running = [self.processes[each] for each in sorted(self.processes)]
-        return self.draws["load"].choice(running) if running else None
+        return self.draws[draw].choice(running) if running else None
+
+    def _primaries(self) -> list[Process]:
+        """Processes that believe to keep the leases."""
+        running = [self.processes[each] for each in sorted(self.processes)]
+        return [each for each in running if each.lessor.is_primary and each.loop.stopped_until <= self.time.now]
 
     def leaders(self) -> list[Process]:
         """Processes that take themselves for leaders."""
@@ -388,6 +413,8 @@ class Cluster:
             raise Violation(f"no answer for {waiting} in {HEALING_TICKS_MAX} ticks without faults: {self.describe()}")
         for client in self.clients:
             client.stopped = True
+        for holder in self.holders:
+            holder.stopped = True
         for _ in range(HEALING_TICKS_MAX):
             self.time.run_until(self.time.now + TICK_SECONDS)
             if self._is_settled():
@@ -404,6 +431,8 @@ class Cluster:
         last = {process.engine.log.last_index() for process in processes}
         if any(client.busy for client in self.clients) or sorted(self.processes) != self.machines:
             return False
+        if any(process.lessor.leases() for process in processes):
+            return False
         if any(process.store.compactions.pending or process.hub.has_work for process in processes):
             return False
         revision = processes[0].store.current_revision
@@ -412,7 +441,7 @@ class Cluster:
 
     def describe(self) -> str:
         return "; ".join(
-            f"{each}: {process.raw.status()} applied {process.applier.applied_index}"
+            f"{each}: {process.raw.status()} applied {process.applier.applied_index} leases {process.lessor.leases()}"
             for each, process in sorted(self.processes.items())
         )
 

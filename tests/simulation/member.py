@@ -5,6 +5,7 @@ disk and network. What `etcdpy.server.member` puts together around sockets is pu
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +17,8 @@ from etcdpy.apply.proposal import Proposal
 from etcdpy.auth.identity import NOBODY
 from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
-from etcdpy.errors import EtcdError
-from etcdpy.lease.lessor import Lessor
+from etcdpy.errors import EtcdError, LeaseNotFound
+from etcdpy.lease.lessor import LeaseExpiring, Lessor, NotPrimary
 from etcdpy.membership.members import Membership
 from etcdpy.mvcc.compaction import WAITS
 from etcdpy.mvcc.history import BackendHistory
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from etcdpy.storage.errors import StorageError
     from tests.simulation.checks import Checks
     from tests.simulation.clock import Loop
+    from tests.simulation.leases import Leases
     from tests.support.memory_engine import Disk, Medium
 
     Done = Callable[["Outcome | EtcdError"], None]
@@ -62,6 +64,8 @@ class Cluster(Protocol):
 
     @property
     def checks(self) -> Checks: ...
+    @property
+    def leases(self) -> Leases: ...
     def send(self, process: Process, messages: Sequence[Message]) -> None: ...
     def died(self, process: Process, reason: str) -> None: ...
     def elected(self, process: Process) -> None: ...
@@ -161,9 +165,10 @@ class Process:
         self.hub = WatchHub(
             BackendHistory(backend, self.store), cluster_id=CLUSTER_ID, member_id=identity, random=self.random
         )
+        self._election_seconds = HEARTBEAT_SECONDS * raft_options["election_ticks"]
         self.raw = self._make_raw(raft_options)
         self.applier = self._make_applier()
-        self.node = self._make_node(raft_options["election_ticks"])
+        self.node = self._make_node()
         self.receiver = Receiver(self)
         self._compacting: Any = None
         self._serving_watchers = False
@@ -205,7 +210,7 @@ class Process:
         applier.restore()
         return applier
 
-    def _make_node(self, election_ticks: int) -> Node:
+    def _make_node(self) -> Node:
         loop: Any = self.loop
         engine: Any = self.engine
         return Node(
@@ -216,7 +221,7 @@ class Process:
             self,
             next_id=self.encoder.next_id,
             heartbeat_seconds=HEARTBEAT_SECONDS,
-            election_seconds=HEARTBEAT_SECONDS * election_ticks,
+            election_seconds=self._election_seconds,
             max_request_bytes=1 << 20,
             request_timeout_seconds=REQUEST_TIMEOUT_SECONDS,
             slow=SlowRequests(1e9, 1e9),
@@ -256,8 +261,35 @@ class Process:
             self._publish()
         if self.lessor.is_primary and self.loop.time() >= self._lease_look_at:
             self._lease_look_at = self.loop.time() + LOOK_AT_LEASES_SECONDS
-            for lease in self.lessor.expired(self.loop.time(), 10):
+            expired = self.lessor.expired(self.loop.time(), 10)
+            if expired:
+                self.when_linearizable(partial(self._revoke, expired))
+
+    def _revoke(self, expired: list[int], error: EtcdError | None) -> None:
+        """Leases have expired, and others may have elected another leader meanwhile."""
+        if error is None and self.lessor.is_primary:
+            for lease in expired:
                 self.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease), lambda _outcome: None)
+
+    def renew(self, lease: int, told: Callable[[int | None], None]) -> None:
+        """The TTL that a lease has again, 0 when it is gone, None when this member cannot say."""
+        if self.loop.time() - self.node.ticked_at < 3 * HEARTBEAT_SECONDS:
+            self._renew(lease, told, None)
+        else:
+            self.when_linearizable(partial(self._renew, lease, told))
+
+    def _renew(self, lease: int, told: Callable[[int | None], None], error: EtcdError | None) -> None:
+        if not self.alive or error is not None or self.applier.applied_index < self.raw.committed:
+            told(None)
+            return
+        try:
+            told(self.lessor.renew(lease, self.loop.time()))
+        except NotPrimary:
+            told(None)
+        except LeaseNotFound:
+            told(0)
+        except LeaseExpiring:
+            self.lessor.when_gone(lease, partial(self._renew, lease, told, None))
 
     def _publish(self) -> None:
         self._published = True
@@ -326,10 +358,11 @@ class Process:
     def about_to_apply(self, entries: Sequence[Entry]) -> None:
         configurations = [self.raw.conf_state(), *self.cluster.leader_configurations()]
         self.cluster.checks.applied(self.id, entries, configurations)
+        self.cluster.leases.committed(entries)
 
     def entries_applied(self) -> None:
         if not self.lessor.is_primary and self.node.leads and self.applier.applied_term == self.node.term:
-            self.lessor.promote(self.loop.time(), 1.0)
+            self.lessor.promote(self.loop.time(), self._election_seconds)
         index, revision = self.applier.applied_index, self.store.current_revision
         self.cluster.trace(f"{self.id} applied {index} r{revision}")
         unnoted = self.store.unnoted

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etcdpy.apply.applier import Applier
+from etcdpy.lease.lessor import Lessor
 from etcdpy.mvcc.watch import WatchHub
 from etcdpy.proto import raft_pb2
 from etcdpy.raft import election, following, reads, replication
@@ -216,6 +217,51 @@ def leader_never_probes_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(following, "_refuse", lambda _raft, _message: None)
 
 
+def a_renewal_changes_nothing(patch: pytest.MonkeyPatch) -> None:
+    renew = Lessor.renew
+
+    def forgetful(self: Lessor, lease_id: int, now: float) -> int:
+        lease = self._leases.get(lease_id)
+        before = None if lease is None else lease.expiry
+        ttl = renew(self, lease_id, now)
+        if lease is not None and before is not None:
+            lease.expiry = before
+        return ttl
+
+    patch.setattr(Lessor, "renew", forgetful)
+
+
+def a_new_leader_gives_leases_no_time(patch: pytest.MonkeyPatch) -> None:
+    promote = Lessor.promote
+
+    def hasty(self: Lessor, now: float, _extend_seconds: float) -> None:
+        promote(self, now, -max((lease.ttl for lease in self._leases.values()), default=0))
+
+    patch.setattr(Lessor, "promote", hasty)
+
+
+def leases_run_on_a_clock_of_their_own(patch: pytest.MonkeyPatch) -> None:
+    """It is twice as fast as that of the ticks."""
+    advance = Lessor._advance
+    patch.setattr(Lessor, "_advance", lambda self, now: advance(self, now * 2))
+
+
+def leases_never_end(patch: pytest.MonkeyPatch) -> None:
+    """Liveness."""
+    patch.setattr(Lessor, "expired", lambda _self, _now, _limit: [])
+
+
+def a_new_leader_lets_leases_live_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """Liveness: it takes over the leases, but not the task of ending them."""
+    promote = Lessor.promote
+
+    def idle(self: Lessor, now: float, extend_seconds: float) -> None:
+        promote(self, now, extend_seconds)
+        self._expiries.clear()
+
+    patch.setattr(Lessor, "promote", idle)
+
+
 def _handlers(role: Role) -> Any:
     return HANDLERS[role]
 
@@ -241,4 +287,9 @@ ALL = [
     watchers_miss_a_batch,
     heartbeats_tell_no_commit_index,
     leader_never_probes_again,
+    a_new_leader_gives_leases_no_time,
+    a_renewal_changes_nothing,
+    leases_run_on_a_clock_of_their_own,
+    leases_never_end,
+    a_new_leader_lets_leases_live_for_ever,
 ]
