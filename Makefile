@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-wheel: env  ## build a wheel in dist/, compiled where gcc and Python's headers are there (ETCDPY_PURE=1: never)
+wheel: env  ## build a wheel in dist/ (ETCDPY_COMPILE=1: compiled, where gcc and Python's headers are there)
 	@rm -rf build
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 	@rm -rf build

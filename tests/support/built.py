@@ -64,6 +64,7 @@ def build(target: Path) -> None:
         done = subprocess.run(
             command,
             cwd=copy,
+            env=os.environ | {"ETCDPY_COMPILE": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
