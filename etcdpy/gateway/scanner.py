@@ -103,7 +103,11 @@ class Scanner:
 
     def _skip_space(self) -> int:
         """The byte after space; -1 when there is none yet."""
-        match = _SPACE.match(self._buffer, self._position)
+        return self._skip(_SPACE)
+
+    def _skip(self, run: re.Pattern[bytes]) -> int:
+        """The byte after all that `run` matches here; -1 when there is none yet."""
+        match = run.match(self._buffer, self._position)
         assert match is not None
         self._position = match.end()
         if self._position == len(self._buffer):
@@ -256,14 +260,8 @@ class Scanner:
         self._state = self._number_zero if byte == 0x30 else self._number_whole
 
     def _digits(self) -> int:
-        """Skip digits; the byte behind them, -1 when there is none yet."""
-        match = _DIGITS.match(self._buffer, self._position)
-        assert match is not None
-        self._position = match.end()
-        if self._position == len(self._buffer):
-            self._waiting = True
-            return -1
-        return self._buffer[self._position]
+        """The byte after digits; -1 when there is none yet."""
+        return self._skip(_DIGITS)
 
     def _number_zero(self) -> None:
         self._after_whole(self._buffer[self._position])

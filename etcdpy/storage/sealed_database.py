@@ -167,10 +167,6 @@ class SealedReader:
         """Keys and records as they stand in LevelDB."""
         return self._source.iterator(**options)
 
-    def raw_get(self, key: bytes) -> bytes | None:
-        """A record as it stands in LevelDB."""
-        return self._source.get(key, verify_checksums=True)  # type: ignore[no-any-return]
-
     def _hidden_pairs(self, start: bytes, stop: bytes | None, *, reverse: bool) -> list[tuple[bytes, bytes]]:
         """Users and roles are few, so all of them are opened and put in order."""
         with self.raw_iterator(start=AUTH_BUCKET, stop=_AUTH_END, verify_checksums=True) as records:
