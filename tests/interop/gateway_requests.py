@@ -253,7 +253,8 @@ def watches() -> Iterator[Asked]:
     yield watch({"create_request": {"key": b64("watched"), "start_revision": "4", "prev_kv": True}})
     yield watch({"createRequest": {"key": FOO, "filters": ["NOPUT", "NODELETE"]}})
     yield watch({"create_request": {"key": FOO, "watch_id": "7"}}, {"cancel_request": {"watch_id": "7"}})
-    yield watch({"create_request": {"key": FOO}}, {"progress_request": {}})
+    # A progress request behind a watcher is not here: what comes within 400 ms depends on how busy the machine is.
+    yield watch({"progress_request": {}})
     yield watch({"create_request": {"key": FOO, "start_revision": "1"}})
     yield watch({"create_request": {"key": FOO, "range_end": b64("a")}})
     yield watch({"create_request": {"key": FOO, "filters": ["NOPE"]}})
