@@ -395,11 +395,11 @@ class StreamCall(Call):
         self.head.tally.count += 1
         self.start_clock()
         if not self.done:
-            self._task = self.connection.service.spawn(self._run())
+            self._task = self.connection.service.spawn(self._run(self.method.handler))
 
-    async def _run(self) -> None:
+    async def _run(self, handler: StreamHandler) -> None:
         try:
-            await self.method.handler(self)
+            await handler(self)
             self.end()
         except EtcdError as error:
             self.fail(error)

@@ -10,12 +10,13 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from etcdpy.errors import Code, EtcdError, StatusError, Stopped
+from etcdpy.errors import Code, EtcdError, StatusError
 from etcdpy.transport.calls import Call, Peer, StreamCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from etcdpy.transport.calls import StreamHandler
     from etcdpy.transport.heads import RequestHead
 
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -158,12 +159,12 @@ class LocalStreamCall(StreamCall):
 
     # --- the caller's side ---
 
-    def begin(self, handler: Callable[[StreamCall], Awaitable[None]], spawn: Spawn) -> None:
+    def begin(self, handler: StreamHandler, spawn: Spawn) -> None:
         """Run the handler in a task."""
         if self._counted:
             self.method.started += 1
             self.head.tally.count += 1
-        self._task = spawn(self._handle(handler))
+        self._task = spawn(self._run(handler))
 
     async def next(self) -> bytes | None:
         """The next answer; None after the last. Raises the EtcdError that the call ended with."""
@@ -186,20 +187,6 @@ class LocalStreamCall(StreamCall):
         self._outbox.clear()
         self.outbox_bytes = 0
         self._cancel_task()
-
-    async def _handle(self, handler: Callable[[StreamCall], Awaitable[None]]) -> None:
-        try:
-            running = handler(self)
-            if running is not None:
-                await running
-            self.end()
-        except EtcdError as error:
-            self.fail(error)
-        except asyncio.CancelledError:
-            self.fail(Stopped())
-            raise
-        except Exception as error:
-            self.crash(error)
 
     # --- the handler's side ---
 
