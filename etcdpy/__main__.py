@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         end_as_small_tools_do()
         return run_tool(backup, "etcdpy backup", words[1:])
+    if words[:1] in (["gateway"], ["grpc-proxy"]):
+        from etcdpy.proxy.command import main as proxy
+
+        return proxy(words)
     return _member(words)
 
 

@@ -623,3 +623,15 @@ BCRYPT_COST_DEFAULT: Final = 10
 
 LEASE_KEYS_CHECKED_PER_SLICE: Final = 2_000
 """Keys of leases whose permission is checked before the loop goes on: 2 ms."""
+
+# --- proxies ---
+
+GATEWAY_DIAL_SECONDS: Final = 5.0
+"""How long `gateway` dials an endpoint before it counts as down. etcd sets no bound of its own, so that a host that
+vanished holds each new client for the two minutes that the kernel tries."""
+
+GATEWAY_BUFFER_BYTES: Final = 256 * 1024
+"""What `gateway` holds of one direction of a connection for a reader that does not read; then it reads no further."""
+
+GATEWAY_RETRY_NS_DEFAULT: Final = 300_000_000_000
+"""--retry-delay=0: five minutes, as on etcd."""

@@ -27,10 +27,12 @@ _SERVICES = (("https", "etcd-server-ssl"), ("http", "etcd-server"))
 
 
 class Target(NamedTuple):
-    """Where one SRV record leads."""
+    """Where one SRV record leads. Lower priorities come first; equal ones share the load by their weight."""
 
     host: str
     port: int
+    priority: int = 0
+    weight: int = 0
 
 
 async def lookup_srv(name: str) -> list[Target]:
@@ -43,7 +45,10 @@ async def lookup_srv(name: str) -> list[Target]:
     except dns.exception.DNSException as error:
         raise OSError(f"lookup {name}: {error}") from error
     records = sorted(answer, key=lambda record: (record.priority, -record.weight, record.target))
-    return [Target(record.target.to_text(omit_final_dot=True), record.port) for record in records]
+    return [
+        Target(record.target.to_text(omit_final_dot=True), record.port, record.priority, record.weight)
+        for record in records
+    ]
 
 
 async def find_members(config: Config, resolve: Resolve, lookup: Lookup = lookup_srv) -> list[str]:

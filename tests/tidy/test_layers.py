@@ -27,7 +27,7 @@ LAYERS: Final = (
     ("api", "gateway"),
     ("client",),
     ("server",),
-    ("ctl", "utl"),
+    ("ctl", "utl", "proxy"),
     ("local",),
     ("__main__",),
 )
@@ -48,6 +48,8 @@ NARROWER: Final = {
     # works on files, with no member around; of the server it takes what reads flags about members
     "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "membership", "storage", "interchange"}
     | {"client", "server"},
+    # serves clients and asks members: holds no state of a cluster
+    "proxy": {*_GROUND, "proto", "transport", "api", "client", "commandline", "server"},
     "local": {*_GROUND, "proto", "client", "commandline", "pki"},  # runs members as processes, as an operator does
     "pki": set(),  # stands alone: it also serves real etcd
 }
@@ -58,8 +60,8 @@ THIRD_PARTY: Final = {
     "bcrypt": {"server"},
     "dns": {"server"},
     "jwt": {"auth"},
-    "grpc": {"client", "ctl", "local"},
-    "click": {"commandline", "ctl", "utl", "local", "pki", "__main__"},
+    "grpc": {"client", "ctl", "local", "proxy"},
+    "click": {"commandline", "ctl", "utl", "local", "proxy", "pki", "__main__"},
 }
 """Libraries that only these rooms may import."""
 

@@ -48,9 +48,9 @@ async def with_server(monkeypatch: pytest.MonkeyPatch, work: Awaitable[list[Targ
 def test_records_come_by_priority_and_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     found = asyncio.run(with_server(monkeypatch, lookup_srv(NAME)))
     assert found == [
-        Target("heavy.example.com", 2382),
-        Target("light.example.com", 2381),
-        Target("late.example.com", 2380),
+        Target("heavy.example.com", 2382, 10, 50),
+        Target("light.example.com", 2381, 10, 5),
+        Target("late.example.com", 2380, 20, 0),
     ]
 
 
