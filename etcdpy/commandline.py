@@ -16,12 +16,14 @@ import click
 from etcdpy.duration import DurationError, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _SHORT_WITH_EQUALS = re.compile(r"^(-[a-zA-Z])=")
+SUGGESTION_EDITS_MAX: Final = 2
+"""As in cobra."""
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]*|[1-9][0-9]*)")
 
 
@@ -94,7 +96,11 @@ DURATION: Final = _GoType("duration", parse_duration)
 """Nanoseconds."""
 
 
-def global_option(*names: str, **attributes: Any) -> click.Option:
+class GlobalOption(click.Option):
+    """A flag that commands share with those above them."""
+
+
+def global_option(*names: str, **attributes: Any) -> GlobalOption:
     """A flag that every command takes and `global_values` shows; hidden from the commands' own help."""
 
     def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -105,13 +111,20 @@ def global_option(*names: str, **attributes: Any) -> click.Option:
             # A repeated list grows, wherever its parts stand; of anything else the last one wins.
             values[param.name] = (*values.get(param.name, ()), *value) if param.multiple else value
 
-    return click.Option(names, expose_value=False, hidden=True, callback=keep, **attributes)
+    return GlobalOption(names, expose_value=False, hidden=True, callback=keep, **attributes)
 
 
 def global_values(ctx: click.Context) -> dict[str, Any]:
     """The global flags that were given so far, on any level of the command line."""
     values: dict[str, Any] = ctx.meta.setdefault("etcdpy.global", {})
     return values
+
+
+def parse_go_bool(text: str) -> bool:
+    """A bool as Go's strconv.ParseBool reads it. Raises ValueError with Go's text."""
+    if text not in _TRUE and text not in _FALSE:
+        raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return text in _TRUE
 
 
 def _translate(command: click.Command, ctx: click.Context, words: list[str]) -> list[str]:
@@ -123,23 +136,47 @@ def _translate(command: click.Command, ctx: click.Context, words: list[str]) -> 
         name, equals, value = word.partition("=")
         if not equals or name not in flags:
             kept.append(_SHORT_WITH_EQUALS.sub(r"\1", word))
-        elif value in _TRUE:
-            kept.append(name)
-        elif value in _FALSE:
-            ctx.default_map = {**(ctx.default_map or {}), flags[name].name or "": False}
-        else:
-            text = f'strconv.ParseBool: parsing "{value}": invalid syntax'
-            raise FlagError(f'invalid argument "{value}" for "{name}" flag: {text}', ctx)
+            continue
+        try:
+            if parse_go_bool(value):
+                kept.append(name)
+            else:
+                ctx.default_map = {**(ctx.default_map or {}), flags[name].name or "": False}
+        except ValueError as error:
+            raise FlagError(f'invalid argument "{value}" for "{name}" flag: {error}', ctx) from None
     return kept + words[end:]
 
 
-def _go_text(error: click.UsageError) -> str:
+def _go_text(error: click.UsageError, words: Sequence[str]) -> str:
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
-        return f"unknown flag: {name}" if name.startswith("--") else f"unknown shorthand flag: '{name[1:2]}' in {name}"
+        return f"unknown flag: {name}" if name.startswith("--") else f"unknown shorthand flag: {_within(name, words)}"
     if isinstance(error, click.BadOptionUsage) and "requires an argument" in error.message:
-        return f"flag needs an argument: {error.option_name}"
+        name = error.option_name
+        return f"flag needs an argument: {name if name.startswith('--') else _within(name, words)}"
     return error.message
+
+
+def _within(short: str, words: Sequence[str]) -> str:
+    """A shorthand flag and the word that it stands in, where several may stand together."""
+    letter = short[1:]
+    word = next((each for each in words if each[:1] == "-" and each[1:2] != "-" and letter in each), short)
+    return f"'{letter}' in {word}"
+
+
+def _resembling(word: str, names: Iterable[str]) -> list[str]:
+    """The names that cobra suggests for a word: two edits away at the most."""
+    return [name for name in names if _distance(word.lower(), name.lower()) <= SUGGESTION_EDITS_MAX]
+
+
+def _distance(one: str, other: str) -> int:
+    """Levenshtein's: the fewest letters to insert, delete or replace."""
+    row = list(range(len(other) + 1))
+    for count, letter in enumerate(one, 1):
+        diagonal, row[0] = row[0], count
+        for place, against in enumerate(other, 1):
+            diagonal, row[place] = row[place], min(diagonal + (letter != against), row[place] + 1, row[place - 1] + 1)
+    return row[-1]
 
 
 def _parse(command: click.Command, ctx: click.Context, words: list[str], parse: Callable[..., list[str]]) -> list[str]:
@@ -148,7 +185,7 @@ def _parse(command: click.Command, ctx: click.Context, words: list[str], parse: 
     except FlagError:
         raise
     except click.UsageError as error:
-        raise FlagError(_go_text(error), ctx) from None
+        raise FlagError(_go_text(error, words), ctx) from None
 
 
 class Command(click.Command):
@@ -188,7 +225,9 @@ class Group(click.Group):
         if command is not None:
             return command.name, command, args[1:]
         if ctx.parent is None:
-            raise FlagError(f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{ctx.info_name}"')
+            text = f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{ctx.info_name}"'
+            similar = "".join(f"\t{name}\n" for name in _resembling(args[0], self.commands))
+            raise FlagError(f"{text}\n\nDid you mean this?\n{similar}" if similar else text)
         click.echo(self.get_help(ctx))
         raise click.exceptions.Exit(0)
 

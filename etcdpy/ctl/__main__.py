@@ -11,7 +11,7 @@ from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import Command, Group, end_as_small_tools_do, run_tool
 from etcdpy.ctl.cluster import endpoint, member
 from etcdpy.ctl.kv import delete, get, put
-from etcdpy.ctl.options import global_options
+from etcdpy.ctl.options import global_options, option_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,26 +20,66 @@ if TYPE_CHECKING:
 @click.group(cls=Group, globals_=global_options, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def etcdctl(ctx: click.Context) -> None:
-    """A command-line client for etcd and etcdpy. `etcdpyctl options` lists the flags that every command takes."""
+    """A command-line client for etcd and etcdpy. `etcdpyctl options` lists the flags that every command takes.
+
+    \b
+    Examples:
+      etcdpyctl put greeting hello
+      etcdpyctl get --prefix gr
+      etcdpyctl --endpoints=https://10.0.0.1:2379 --cacert=ca.pem endpoint health --cluster
+    """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-@etcdctl.command("version", cls=Command, globals_=global_options, short_help="Prints the version of etcdctl")
+@click.command("version", cls=Command, globals_=global_options, short_help="Prints the version of etcdctl")
 def version() -> None:
-    """Print the etcd release whose protocols are spoken, and the API version."""
+    """Print the etcd release whose protocols are spoken, and the API version.
+
+    \b
+    Example:
+      etcdpyctl version
+    """
     click.echo(f"etcdctl version: {VERSION}\nAPI version: {API_VERSION}")
 
 
-@etcdctl.command("options", cls=Command, globals_=global_options, short_help="Lists the flags of every command")
+@click.command("options", cls=Command, globals_=global_options, short_help="Lists the flags of every command")
 def options() -> None:
-    """List the flags that every command takes; each can also be set as ETCDCTL_<FLAG>."""
-    width = max(len(", ".join(option.opts)) for option in global_options())
-    for option in global_options():
-        click.echo(f"  {', '.join(option.opts):<{width}}  {option.help}")
+    """List the flags that every command takes; each can also be set as ETCDCTL_<FLAG>.
+
+    \b
+    Examples:
+      etcdpyctl options
+      ETCDCTL_ENDPOINTS=https://10.0.0.1:2379 etcdpyctl member list
+    """
+    click.echo("\n".join(option_lines(global_options())))
 
 
-for _command in (put, get, delete, endpoint, member):
+@click.command("help", cls=Command, globals_=global_options, short_help="Shows what a command is for")
+@click.argument("words", nargs=-1, metavar="[command]")
+@click.pass_context
+def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command.
+
+    \b
+    Examples:
+      etcdpyctl help get
+      etcdpyctl help lease grant
+    """
+    root = ctx.find_root()
+    place, command = root, root.command
+    for word in words:
+        found = command.get_command(place, word) if isinstance(command, Group) else None
+        if found is None and command is root.command:
+            click.echo(f"Unknown help topic [`{'` `'.join(words)}`]\n{root.get_usage()}", err=True)
+            return
+        if found is None:
+            break
+        place, command = click.Context(found, info_name=found.name, parent=place), found
+    click.echo(command.get_help(place))
+
+
+for _command in (get, put, delete, endpoint, version, member, options, help_):  # the order of etcdctl's suggestions
     etcdctl.add_command(_command)
 
 

@@ -11,7 +11,6 @@ import click
 from etcdpy.commandline import Command, Exit, Failure, Group, global_option, global_values
 from etcdpy.ctl.kv import serializable
 from etcdpy.ctl.options import global_options
-from etcdpy.ctl.printers import Health
 from etcdpy.ctl.session import CallFailed, Session
 from etcdpy.duration import format_duration
 from etcdpy.errors import Code
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import grpc
+
+    from etcdpy.ctl.cluster_answers import Health
 
 PARALLEL_CHECKS_MAX: Final = 16
 
@@ -66,18 +67,21 @@ def health(ctx: click.Context, words: tuple[str, ...]) -> None:
       etcdpyctl endpoint health
       etcdpyctl endpoint health --cluster -w json
     """
+    from etcdpy.ctl.cluster_answers import HealthAnswer
+
     session = Session(ctx)
     endpoints = _endpoints(ctx, session)
     session.restart_clock()
     with ThreadPoolExecutor(PARALLEL_CHECKS_MAX) as pool:
         found = list(pool.map(lambda each: _check(session, each), endpoints))
-    session.printer.endpoint_health(found)
+    session.show(HealthAnswer(found))
     if any(each.error for each in found):
         raise Failure(Exit.ERROR, "unhealthy cluster")
 
 
 def _check(session: Session, place: str) -> Health:
     from etcdpy.client.stubs import KV
+    from etcdpy.ctl.cluster_answers import Health
     from etcdpy.proto import rpc_pb2
 
     with session.channel(place) as channel:
@@ -118,6 +122,7 @@ def status(ctx: click.Context, words: tuple[str, ...]) -> None:
       etcdpyctl endpoint status --cluster -w json
     """
     from etcdpy.client.stubs import Maintenance
+    from etcdpy.ctl.cluster_answers import StatusAnswer
     from etcdpy.proto import rpc_pb2
 
     session = Session(ctx)
@@ -131,7 +136,7 @@ def status(ctx: click.Context, words: tuple[str, ...]) -> None:
             except CallFailed as failed:
                 failures += 1
                 click.echo(f"Failed to get the status of endpoint {place} ({failed.text})", err=True)
-    session.printer.endpoint_status(found)
+    session.show(StatusAnswer(found))
     if failures:
         raise Failure(Exit.ERROR)
 
@@ -156,11 +161,11 @@ def member_list(ctx: click.Context, consistency: str, words: tuple[str, ...]) ->
       etcdpyctl member list
       etcdpyctl member list -w json --hex
     """
+    from etcdpy.client.stubs import Cluster
+    from etcdpy.ctl.cluster_answers import MemberListAnswer
     from etcdpy.proto import rpc_pb2
 
     request = rpc_pb2.MemberListRequest(linearizable=not serializable(consistency))
     session = Session(ctx)
     with session.channel() as channel:
-        from etcdpy.client.stubs import Cluster
-
-        session.printer.member_list(session.call(Cluster(channel).MemberList, request))
+        session.show(MemberListAnswer(session.call(Cluster(channel).MemberList, request)))

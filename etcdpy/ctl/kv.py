@@ -60,6 +60,8 @@ def put(
       etcdpyctl put manifest < manifest.yaml
       etcdpyctl put --prev-kv -- greeting -hello-
     """
+    from etcdpy.client.stubs import KV
+    from etcdpy.ctl.kv_answers import PutAnswer
     from etcdpy.proto import rpc_pb2
 
     usage = "put command needs 1 argument and input from stdin or 2 arguments"
@@ -86,9 +88,7 @@ def put(
     )
     session = Session(ctx)
     with session.channel() as channel:
-        from etcdpy.client.stubs import KV
-
-        session.printer.put(session.call(KV(channel).Put, request))
+        session.show(PutAnswer(session.call(KV(channel).Put, request)))
 
 
 @click.command("get", cls=Command, globals_=global_options, short_help="Gets the key or a range of keys")
@@ -118,19 +118,18 @@ def get(ctx: click.Context, /, words: tuple[str, ...], **flags: Any) -> None:
       etcdpyctl get /registry/ --prefix --keys-only
       etcdpyctl get a z --limit 10 -w json
     """
+    from etcdpy.client.stubs import KV
+    from etcdpy.ctl.kv_answers import RangeAnswer
+
     request = range_request(words, flags)
     session = Session(ctx)
     with session.channel() as channel:
-        from etcdpy.client.stubs import KV
-
         stub = KV(channel)
         if flags["stream"]:
             answer = session.within_deadline(lambda seconds: _streamed(stub, request, seconds))
         else:
             answer = session.call(stub.Range, request)
-    if flags["count_only"]:  # asked for and thrown away, as etcdctl does: no format shown here has room for it
-        raise Failure(Exit.BAD_ARGUMENTS, "--count-only is only for `--write-out=fields`")
-    session.printer.get(answer, values_only=flags["print_value_only"])
+    session.show(RangeAnswer(answer, values_only=flags["print_value_only"], count_only=flags["count_only"]))
 
 
 def _streamed(stub: Any, request: rpc_pb2.RangeRequest, seconds: float) -> rpc_pb2.RangeResponse:
@@ -225,6 +224,8 @@ def delete(
       etcdpyctl del /registry/ --prefix
       etcdpyctl del a z --range
     """
+    from etcdpy.client.stubs import KV
+    from etcdpy.ctl.kv_answers import DeleteAnswer
     from etcdpy.proto import rpc_pb2
 
     if not 1 <= len(words) <= 2:
@@ -240,7 +241,5 @@ def delete(
         time.sleep(DELETE_WARNING_SECONDS)
     session = Session(ctx)
     with session.channel() as channel:
-        from etcdpy.client.stubs import KV
-
         request = rpc_pb2.DeleteRangeRequest(key=key, range_end=range_end, prev_kv=prev_kv)
-        session.printer.delete(session.call(KV(channel).DeleteRange, request))
+        session.show(DeleteAnswer(session.call(KV(channel).DeleteRange, request)))

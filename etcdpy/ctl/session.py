@@ -1,16 +1,18 @@
-"""What a command needs to talk to a cluster: the options, a printer, channels, and calls that fail as etcdctl's do."""
+"""What a command needs to talk to a cluster: the options, how to show answers, channels, and calls that fail as
+etcdctl's do.
+"""
 
 from __future__ import annotations
 
 import os
 import queue
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from etcdpy.commandline import Exit, Failure
+from etcdpy.ctl.answers import Answer, check_format, show
 from etcdpy.ctl.options import Options, read_options
-from etcdpy.ctl.printers import Printer, make_printer
 from etcdpy.errors import Code
 
 if TYPE_CHECKING:
@@ -19,17 +21,25 @@ if TYPE_CHECKING:
     import click
     import grpc
 
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
-DEADLINE_TEXT = "context deadline exceeded"
-_NS_PER_MS = 1_000_000
+DEADLINE_TEXT: Final = "context deadline exceeded"
+_NS_PER_MS: Final = 1_000_000
+_TOKEN_WANTED: Final = frozenset(
+    {
+        "etcdserver: user name is empty",
+        "etcdserver: invalid auth token",
+        "etcdserver: revision of auth store is old",
+    }
+)
+_NO_USERS: Final = "etcdserver: authentication is not enabled"
 
 
 class CallFailed(Failure):
     """A call that ended with an error: its code, and the text as Go's client gives it."""
 
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(Exit.ERROR, text)
+    def __init__(self, code: Code, text: str, exit_code: Exit = Exit.ERROR) -> None:
+        super().__init__(exit_code, text)
         self.code = code
 
 
@@ -38,8 +48,13 @@ class Session:
 
     def __init__(self, ctx: click.Context) -> None:
         self.options: Options = read_options(ctx, os.environ)
-        self.printer: Printer = make_printer(self.options.write_out, hexadecimal=self.options.hex)
+        self.format: str = check_format(self.options.write_out)
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
+        self._token = self.options.token
+
+    def show(self, answer: Answer[Any]) -> None:
+        """Print an answer as --write-out and --hex say. Raises Failure for a format that it does not have."""
+        show(answer, self.format, hexadecimal=self.options.hex)
 
     def seconds_left(self) -> float:
         """Until the command's deadline, and never less than nothing."""
@@ -52,31 +67,44 @@ class Session:
     @contextmanager
     def channel(self, *endpoints: str) -> Iterator[grpc.Channel]:
         """A channel to the first of these endpoints that answers (by default: of all). Raises Failure."""
-        channels = [self._open(endpoint) for endpoint in endpoints or self.options.endpoints]
-        if not channels:
+        chosen = endpoints or self.options.endpoints
+        if not chosen:
             raise Failure(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
-        try:
+        with ExitStack() as open_ones:
+            channels = [self._open(endpoint, open_ones) for endpoint in chosen]
             yield channels[0] if len(channels) == 1 else self._first_ready(channels)
-        finally:
-            for channel in channels:
-                channel.close()
 
-    def _open(self, endpoint: str) -> grpc.Channel:
-        from etcdpy.client.channels import TlsFiles, open_channel  # brings in grpcio, which `version` need not pay for
+    def _open(self, endpoint: str, open_ones: ExitStack) -> grpc.Channel:
+        from etcdpy.client.channels import TlsFiles, open_channel, target_of  # brings in grpcio: `version` needs none
 
         options = self.options
         files = TlsFiles(options.trusted_ca, options.certificate, options.key) if options.uses_tls else None
-        arguments = (
+        target, secure = target_of(endpoint)
+        try:
+            if options.skip_verify and files is not None and secure is not False:
+                from etcdpy.client.unverified import UnverifiedRelay
+
+                endpoint, files = open_ones.enter_context(UnverifiedRelay(target, files)).target, None
+            channel = open_channel(endpoint, files, self._channel_options())
+        except OSError as error:
+            text = f"open {error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error)
+            raise Failure(Exit.BAD_ARGUMENTS, text) from None
+        open_ones.callback(channel.close)
+        return channel
+
+    def _channel_options(self) -> list[tuple[str, int | str]]:
+        options = self.options
+        found: list[tuple[str, int | str]] = [
             ("grpc.keepalive_time_ms", options.keepalive_time_ns // _NS_PER_MS),
             ("grpc.keepalive_timeout_ms", options.keepalive_timeout_ns // _NS_PER_MS),
             # grpcio's name for how long one attempt to connect may take
             ("grpc.min_reconnect_backoff_ms", options.dial_timeout_ns // _NS_PER_MS),
-        )
-        try:
-            return open_channel(endpoint, files, arguments)
-        except OSError as error:
-            text = f"open {error.filename}: {(error.strerror or '').lower()}"
-            raise Failure(Exit.BAD_ARGUMENTS, text) from None
+            ("grpc.max_send_message_length", options.send_bytes_max),
+            ("grpc.max_receive_message_length", options.receive_bytes_max),
+        ]
+        if options.server_name:
+            found.append(("grpc.ssl_target_name_override", options.server_name))
+        return found
 
     def _first_ready(self, channels: list[grpc.Channel]) -> grpc.Channel:
         import grpc
@@ -97,11 +125,47 @@ class Session:
         except queue.Empty:
             raise Failure(Exit.ERROR, DEADLINE_TEXT) from None
 
-    def call(self, method: Callable[..., Answer], request: object) -> Answer:
-        """The answer of a unary call. Raises CallFailed."""
-        return self.within_deadline(lambda seconds: method(request, timeout=seconds, wait_for_ready=True))
+    def call(self, method: Callable[..., Reply], request: object) -> Reply:
+        """The answer of a unary call; where users are on, with a token. Raises CallFailed."""
+        try:
+            return self._attempt(method, request)
+        except CallFailed as failed:
+            # As etcd's client: a token is fetched when a call was refused for want of one.
+            if failed.text not in _TOKEN_WANTED or self.options.token or not self._has_user:
+                raise
+        self.log_in()
+        return self._attempt(method, request)
 
-    def within_deadline(self, work: Callable[[float], Answer]) -> Answer:
+    def _attempt(self, method: Callable[..., Reply], request: object) -> Reply:
+        return self.within_deadline(
+            lambda seconds: method(request, timeout=seconds, wait_for_ready=True, metadata=self.metadata())
+        )
+
+    @property
+    def _has_user(self) -> bool:
+        return bool(self.options.user and self.options.password)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with a call: the token, where there is one. Before a stream, call `log_in`."""
+        return (("token", self._token),) if self._token else ()
+
+    def log_in(self) -> None:
+        """Fetch a token for --user, where one is given; a cluster without users has none to give. Raises CallFailed."""
+        if not self._has_user or self.options.token:
+            return
+        from etcdpy.client.stubs import Auth
+        from etcdpy.proto import rpc_pb2
+
+        request = rpc_pb2.AuthenticateRequest(name=self.options.user, password=self.options.password)
+        self._token = ""
+        try:
+            with self.channel() as channel:
+                self._token = self._attempt(Auth(channel).Authenticate, request).token
+        except CallFailed as failed:
+            if failed.text != _NO_USERS:
+                raise
+
+    def within_deadline(self, work: Callable[[float], Reply]) -> Reply:
         """What `work` makes of the seconds that are left. Raises CallFailed for grpcio's errors."""
         import grpc
 

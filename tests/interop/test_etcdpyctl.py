@@ -1,11 +1,7 @@
-"""`etcdpyctl` beside real etcdctl, both on real etcd: the same command lines, the same output and exit status.
-
-Each tool has a member of its own, started empty; what differs by nature (ids, ports, spans of time) is masked.
-"""
+"""`etcdpyctl` as a process of its own, beside real etcdctl where both must agree (transcripts hold the rest)."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -15,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdpy.ctl.__main__ import run as run_here
 from tests.support.members import Member
 from tests.support.reference import reference_binary
 
@@ -24,105 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.reference
-
-# What follows a line break is standard input.
-SCRIPT = """\
-version
-version -w json
-put foo bar
-put foo baz --prev-kv
-put foo qux --prev-kv -w json
-put --hex --prev-kv foo bar
-put from-stdin\nline one\nline two\n
-put
-put only-a-key
-put "" value
-put --ignore-value foo
-put --ignore-value foo extra
-put --ignore-value absent
-put --ignore-lease absent x
-put foo x --lease=5
-put foo x --lease zz
-put html "<&>\u2028é"
-put -- -dash --double-dash
-get foo
-get foo bar ignored
-ge foo
-get foo --hex
-get foo --hex=false
-get foo -w json
-get -w=json foo
-get -wjson foo
--w json get html
-get nope
-get nope -w json
-get "" --prefix
-get "" --from-key --keys-only
-get f --prefix --print-value-only
-get f --prefix --limit 1 -w json
-get f --prefix --keys-only -w json
-get f --prefix --sort-by=MODIFY --order DESCEND
-get f --prefix --sort-by=value --order=ascend
-get a z --sort-by=VERSION
-get a z --consistency=s
-get f --prefix --min-mod-rev=4
-get f --prefix --max-mod-rev=4
-get f --prefix --min-create-rev=3 --max-create-rev=0x10 -w json
-get f --prefix --min-mod-rev=4 --max-mod-rev=2
-get f --prefix --stream
-get f --prefix --stream -w json
-get foo --rev=2
-get foo --rev=1000
-get foo --order=NOPE
-get foo --sort-by=NOPE
-get foo --consistency=x
-get foo --prefix --from-key
-get foo --keys-only --count-only
-get foo zoo --prefix
-get foo --count-only
-get foo --print-value-only -w json
-get
-get foo -w bogus
-get foo -w table
-get foo --cacert ""
-get foo --cacert /nowhere/ca.pem
-get foo --cert a.pem
-get foo --command-timeout=10s --dial-timeout=1s
-bogus
-del foo --prev-kv
-del foo
-del foo -w json
-del
-del a z --prefix
-del f --prefix --prev-kv -w json
-del a b --range
-del "" --prefix
-member list
-member list -w json
-member list --hex -w json
-member list --consistency=s
-member list ignored
-endpoint status
-endpoint status -w json
-endpoint health
-endpoint health -w json
-endpoint health --cluster
-endpoint status --cluster
-endpoint status -w protobuf
-"""
-STEPS = SCRIPT.replace("put from-stdin\nline one\nline two\n", "put from-stdin|line one|line two").strip().split("\n")
-
-# Of these only the first line is etcdctl's: the usage that follows is our own.
-REFUSED = [
-    "get foo --bogus",
-    "get foo --limit x",
-    "get foo --limit 99999999999999999999",
-    "get foo --command-timeout x",
-    "get foo --dial-timeout 1x",
-    "get foo --hex=maybe",
-    "get foo --limit",
-    "--bogus=1 get foo",
-]
 
 MASKS = [
     (re.compile(r"took = [0-9.]+(ms|µs|s)"), "took = <span>"),
@@ -167,29 +63,6 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Memb
     place = tmp_path_factory.mktemp("ctl")
     with Member("etcd", place / "theirs") as theirs, Member("etcd", place / "ours") as ours:
         yield {"etcdctl": theirs, "ours": ours}
-
-
-def test_a_session_reads_the_same(
-    members: dict[str, Member], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for step in STEPS:
-        line, _, stdin = step.replace("|", "\n").partition("\n")
-        theirs = run("etcdctl", words_of(line), stdin=stdin, ETCDCTL_ENDPOINTS=members["etcdctl"].endpoint)
-        # Ours runs in this process, because eighty starts would take most of a minute; the other tests start it.
-        monkeypatch.setenv("ETCDCTL_ENDPOINTS", members["ours"].endpoint)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        status = run_here(words_of(line))
-        shown = capsys.readouterr()
-        assert masked(shown.out) == masked(theirs.stdout), line
-        assert masked(shown.err) == masked(complaints(theirs.stderr)), line
-        assert status == theirs.returncode, line
-
-
-@pytest.mark.parametrize("line", REFUSED)
-def test_a_bad_command_line_is_refused_alike(line: str) -> None:
-    theirs, ours = (run(tool, words_of(line)) for tool in COMMANDS)
-    assert ours.stderr.splitlines()[0] == theirs.stderr.splitlines()[0]
-    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ NARROWER: Final = {
 THIRD_PARTY: Final = {
     "plyvel": {"storage"},
     "bcrypt": {"server"},
-    "dns": {"server"},
+    "dns": {"server", "client"},
     "jwt": {"auth"},
     "grpc": {"client", "ctl", "local", "proxy"},
     "click": {"commandline", "ctl", "utl", "local", "proxy", "pki", "__main__"},
