@@ -75,6 +75,16 @@ TLS_NAME_LOGGED_CHARS_MAX: Final = 256
 MAX_BATCH_PROPOSALS: Final = 512
 """Proposals that one turn of the ready loop takes: at 10 us each, applying them holds the loop for 5 ms."""
 
+WAITING_PROPOSALS_BYTES: Final = 256 * 1024 * 1024
+"""What proposals may hold that wait for the disk, for a leader, or for the leader's answer, each of the three; more are
+refused with `too many requests`. As much as a leader keeps that is not committed; etcd bounds them by time alone."""
+
+PROPOSAL_OVERHEAD_BYTES: Final = 2048
+"""What a waiting proposal holds beside its data: the call with its stream and its place in the tables."""
+
+CONF_CHANGES_WAITING_MAX: Final = 100
+"""Changes of members that may wait for their turn: Raft takes one at a time, and each is tried 100 times a second."""
+
 MAX_APPLY_SECONDS: Final = 0.002
 """How long applying may hold the loop; writing the answers, in the same turn, may take longer than that."""
 

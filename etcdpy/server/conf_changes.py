@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from etcdpy import limits
-from etcdpy.errors import EtcdError, MemberNotEnoughStarted, Timeout
+from etcdpy.errors import EtcdError, MemberNotEnoughStarted, Timeout, TooManyRequests
 from etcdpy.membership.changes import is_promotion
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.errors import InvalidConfChange, ProposalDropped
@@ -48,6 +48,8 @@ class ConfChanges:
 
     async def propose(self, change: raft_pb2.ConfChange) -> list[Member]:
         """Take a change through the log; the members as it left them. Raises EtcdError."""
+        if len(self._waiting) >= limits.CONF_CHANGES_WAITING_MAX:
+            raise TooManyRequests
         change.id = self._new_id()
         result: asyncio.Future[list[Member]] = self._loop.create_future()
         self._waiting[change.id] = result

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from etcdpy.apply.entry_data import REQUEST_ID_BYTES
+from etcdpy.server.parked import held_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,9 @@ class Forwarded:
 
     def __init__(self, registry: dict[bytes, Proposal]) -> None:
         self._registry = registry
-        self._batches: deque[tuple[float, list[bytes]]] = deque()
+        self._batches: deque[tuple[float, list[bytes], int]] = deque()
+        self.held_bytes = 0
+        """Of the batches that are not over, as far as was looked: a tick ago."""
 
     def __len__(self) -> int:
         return len(self._registry)
@@ -34,7 +37,7 @@ class Forwarded:
     def oldest_deadline(self) -> float | None:
         """When the first of them is given up; None when there is none. Answers mostly come in order, so a batch is over
         with its last; what is over goes with the next tick, so these are few."""
-        return next((deadline for deadline, ids in self._batches if ids and ids[-1] in self._registry), None)
+        return next((deadline for deadline, ids, _ in self._batches if ids and ids[-1] in self._registry), None)
 
     def add(self, deadline: float, entries: list[Entry]) -> None:
         """From now on the answer may come with any entry that has the same payload."""
@@ -45,23 +48,30 @@ class Forwarded:
                 request_id = entry.data[-REQUEST_ID_BYTES:]
                 registry[request_id] = entry.proposal  # type: ignore[assignment]
                 ids.append(request_id)
-        self._batches.append((deadline, ids))
+        size = held_bytes(entries)
+        self.held_bytes += size
+        self._batches.append((deadline, ids, size))
 
     def expire(self, now: float, error: Callable[[float], EtcdError]) -> int:
         """Refuse what is past its deadline with what `error` says for it; returns how many."""
         batches, registry, count = self._batches, self._registry, 0
         if not registry:
-            batches.clear()
+            self._clear()
         while batches and batches[0][0] <= now:
-            deadline, ids = batches.popleft()
+            deadline, ids, size = batches.popleft()
+            self.held_bytes -= size
             count += self._refuse(ids, lambda deadline=deadline: error(deadline))  # type: ignore[misc]
         while batches and not any(each in registry for each in batches[0][1]):
-            batches.popleft()
+            self.held_bytes -= batches.popleft()[2]
         return count
+
+    def _clear(self) -> None:
+        self._batches.clear()
+        self.held_bytes = 0
 
     def fail(self, error: type[EtcdError]) -> int:
         """Refuse all; returns how many."""
-        self._batches.clear()
+        self._clear()
         return self._refuse(list(self._registry), error)
 
     def _refuse(self, ids: list[bytes], error: Callable[[], EtcdError]) -> int:

@@ -14,7 +14,7 @@ write, so that all disks work at the same time (Raft thesis 10.2.1).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from etcdpy import limits
 from etcdpy.errors import (
@@ -32,6 +32,7 @@ from etcdpy.raft.types import Role
 from etcdpy.server import logs
 from etcdpy.server.acknowledgements import newest_answers
 from etcdpy.server.forwarded import Forwarded
+from etcdpy.server.parked import Parked, held_bytes
 from etcdpy.server.reads import ReadQueue
 from etcdpy.server.request_times import RequestTimes
 from etcdpy.storage.errors import StorageError
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from etcdpy.proto import raft_pb2
     from etcdpy.raft.message import Message
     from etcdpy.raft.node import RawNode
-    from etcdpy.raft.types import HardState, Ready
+    from etcdpy.raft.types import Ready
+    from etcdpy.server.observer import Observer
     from etcdpy.server.slow_requests import SlowRequests
     from etcdpy.storage.engine import Engine
     from etcdpy.storage.job import DiskJob
@@ -54,40 +56,6 @@ if TYPE_CHECKING:
     ReadWaiter = Callable[[EtcdError | None], None]
 
 log = logs.get("server")
-
-
-class Observer(Protocol):
-    """Who is told what the node goes through: the composition root."""
-
-    def leadership_changed(self, leader: int, term: int, *, is_self: bool) -> None:
-        """`leader` is 0 when there is none."""
-        ...
-
-    def entries_applied(self) -> None:
-        """Entries were applied; the store's changes wait for the watchers."""
-        ...
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Carry messages to other members."""
-        ...
-
-    def connected_since(self, started: float) -> bool:
-        """Whether this member has been in touch, since that time, with those whom a proposal needs."""
-        ...
-
-    def install_snapshot(
-        self, snapshot: raft_pb2.Snapshot, hard_state: HardState, done: Callable[[StorageError | None], None]
-    ) -> None:
-        """Go over to the leader's state, which was received before; `done` comes in the turn in which that happens."""
-        ...
-
-    def broken(self, error: Exception) -> None:
-        """A bug has shown itself in the replicated state: the process must end before it does harm."""
-        ...
-
-    def storage_failed(self, error: StorageError) -> None:
-        """The disk refused a write. Nothing of it was acknowledged, and nothing will be."""
-        ...
 
 
 class Node:
@@ -123,8 +91,8 @@ class Node:
         """With more in the queue a proposal asks how far applying is behind; -1 while entries wait outside it as well,
         beside a slow disk."""
         self._waiting: deque[Proposal] = deque()
-        self._parked: deque[tuple[float, list[Entry]]] = deque()
-        """What came while there was no leader, with its deadline: proposed as soon as there is one, as on etcd."""
+        self._waiting_bytes = 0
+        self._parked = Parked()
         self._in_flight: deque[tuple[float, list[Entry]]] = deque()
         """What this member has put in its log as leader of the current term."""
         self._forwarded = Forwarded(applier.registry)
@@ -155,13 +123,17 @@ class Node:
 
     def propose(self, proposal: Proposal) -> None:
         """Take a proposal in; its `answer` or `refuse` is called later."""
+        size = len(proposal.data)
         if self._refusal is not None:
             proposal.refuse(self._refusal())
-        elif len(proposal.data) > self._max_request_bytes:
+        elif size > self._max_request_bytes:
             proposal.refuse(RequestTooLarge())
-        elif len(self._to_apply) > self._lag_looked_at and self._lags_too_far(proposal):
+        elif self._waiting_bytes > limits.WAITING_PROPOSALS_BYTES or (
+            len(self._to_apply) > self._lag_looked_at and self._lags_too_far(proposal)
+        ):
             proposal.refuse(TooManyRequests())
         else:
+            self._waiting_bytes += size + limits.PROPOSAL_OVERHEAD_BYTES
             self._waiting.append(proposal)
             if not self._scheduled:
                 self._scheduled = True
@@ -184,16 +156,16 @@ class Node:
     @property
     def proposals_pending(self) -> int:
         """Proposals taken in and not yet applied."""
-        batches = (*self._parked, *self._in_flight)
-        return len(self._waiting) + sum(len(entries) for _, entries in batches) + len(self._forwarded)
+        in_flight = sum(len(entries) for _, entries in self._in_flight)
+        return len(self._waiting) + len(self._parked) + in_flight + len(self._forwarded)
 
     def refuse_all(self, error: type[EtcdError], under_way: type[EtcdError]) -> None:
         """From now on every proposal is refused with `error`; those under way, which may still come to be committed,
         with `under_way`."""
         self._refusal = error
         self._give_up_waiting(error)
-        while self._parked:
-            self._refuse_entries(self._parked.popleft()[1], error)
+        for _, entries in self._parked.take():
+            self._refuse_entries(entries, error)
         while self._in_flight:
             self._refuse_entries(self._in_flight.popleft()[1], under_way)
         self.proposals_failed += self._forwarded.fail(under_way)
@@ -219,6 +191,9 @@ class Node:
             return
         if self._refusal is not None:
             ready(self._refusal())
+            return
+        if self.reads.is_full:
+            ready(TooManyRequests())
             return
         self.reads.add(self._loop.time() + self._request_timeout_seconds, ready)
         self._schedule()
@@ -295,7 +270,8 @@ class Node:
             return
         raw = self._raw
         if self._parked and raw.leader and not raw.lead_transferee:
-            self._propose_parked()
+            for deadline, entries in self._parked.take():
+                self._propose(deadline, entries)
         if self._waiting:
             self._propose_waiting()
         if self.reads.wants_confirmation:
@@ -386,15 +362,17 @@ class Node:
         if len(waiting) <= limits.MAX_BATCH_PROPOSALS:
             entries = [Entry(proposal.data, proposal) for proposal in waiting]
             waiting.clear()
+            self._waiting_bytes = 0
         else:
             entries = [Entry((each := waiting.popleft()).data, each) for _ in range(limits.MAX_BATCH_PROPOSALS)]
+            self._waiting_bytes -= held_bytes(entries)
             self._schedule()
         self._propose(self._loop.time() + self._request_timeout_seconds, entries)
 
     def _propose(self, deadline: float, entries: list[Entry]) -> None:
         raw = self._raw
         if not raw.leader:
-            self._parked.append((deadline, entries))
+            self._park(deadline, entries)
             return
         try:
             if raw.is_leader:
@@ -404,12 +382,19 @@ class Node:
                 self._forward(deadline, entries)
         except ProposalDropped:
             if raw.lead_transferee:
-                self._parked.append((deadline, entries))
+                self._park(deadline, entries)
             else:
                 self._refuse_entries(entries, TooManyRequests)
 
+    def _park(self, deadline: float, entries: list[Entry]) -> None:
+        if not self._parked.add(deadline, entries):
+            self._refuse_entries(entries, TooManyRequests)
+
     def _forward(self, deadline: float, entries: list[Entry]) -> None:
         """Send entries to the leader, in messages of a bounded size."""
+        if self._forwarded.held_bytes > limits.WAITING_PROPOSALS_BYTES:
+            self._refuse_entries(entries, TooManyRequests)
+            return
         while entries:
             count = size = 0
             while count < len(entries) and (not count or size < limits.RAFT_MESSAGE_BYTES):
@@ -418,12 +403,6 @@ class Node:
             batch, entries = entries[:count], entries[count:]
             self._raw.propose(batch)
             self._forwarded.add(deadline, batch)
-
-    def _propose_parked(self) -> None:
-        """There is a leader (again)."""
-        parked, self._parked = self._parked, deque()
-        for deadline, entries in parked:
-            self._propose(deadline, entries)
 
     def _persist(self, ready: Ready) -> bool:
         """Make a Ready durable. True when it already is; False when a disk job has been started or has failed."""
@@ -605,8 +584,8 @@ class Node:
 
     def _expire(self, now: float) -> None:
         """Give up what has waited longer than the request timeout; it may still be committed later."""
-        while self._parked and self._parked[0][0] <= now:
-            self._refuse_entries(self._parked.popleft()[1], NeverProposed)
+        for _, entries in self._parked.take(now):
+            self._refuse_entries(entries, NeverProposed)
         while self._in_flight and self._in_flight[0][0] <= now:
             deadline, entries = self._in_flight.popleft()
             self._refuse_entries(entries, lambda deadline=deadline: self._timeout(deadline))  # type: ignore[misc]
@@ -626,6 +605,7 @@ class Node:
 
     def _give_up_waiting(self, error: type[EtcdError]) -> None:
         waiting, self._waiting = self._waiting, deque()
+        self._waiting_bytes = 0
         self.proposals_failed += len(waiting)
         for proposal in waiting:
             proposal.refuse(error())

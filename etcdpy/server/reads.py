@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from etcdpy import limits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -41,6 +43,11 @@ class ReadQueue:
     def add(self, deadline: float, ready: ReadWaiter) -> None:
         """`ready(None)` is called when the applied state may answer, `ready(error)` at `deadline` (seconds)."""
         self._arrived.append((deadline, ready))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more reads may be added: those that nobody confirms wait until their deadline."""
+        return len(self._arrived) >= limits.RAFT_WAITING_READS
 
     @property
     def wants_confirmation(self) -> bool:

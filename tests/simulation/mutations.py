@@ -173,7 +173,7 @@ def proposes_again_after_a_change_of_leaders(patch: pytest.MonkeyPatch) -> None:
     def again(self: Node) -> None:
         while self._in_flight:
             deadline, entries = self._in_flight.popleft()
-            self._parked.append((deadline, entries))
+            self._parked.add(deadline, entries)
 
     patch.setattr(Node, "_give_away_in_flight", again)
 

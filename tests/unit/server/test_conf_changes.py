@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdpy.errors import EtcdError, MemberExists, MemberNotEnoughStarted, Stopped, Timeout
+from etcdpy import limits
+from etcdpy.errors import EtcdError, MemberExists, MemberNotEnoughStarted, Stopped, Timeout, TooManyRequests
 from etcdpy.membership import changes
 from etcdpy.membership.member import Member
 from etcdpy.membership.members import Membership
@@ -121,5 +122,20 @@ def test_changes_of_others_are_nobody_s_here() -> None:
         world = World()
         world.changes.applied(changes.addition(MEMBER), None)
         world.changes.applied(changes.addition(MEMBER), MemberExists())
+
+    asyncio.run(run())
+
+
+def test_few_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONF_CHANGES_WAITING_MAX", 1)
+
+    async def run() -> None:
+        world = World()
+        first = asyncio.ensure_future(world.changes.propose(changes.addition(MEMBER)))
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests):
+            await world.changes.propose(changes.addition(MEMBER))
+        world.apply(world.taken[0])
+        assert await first == [MEMBER]
 
     asyncio.run(run())

@@ -56,3 +56,17 @@ def test_the_end_refuses_all() -> None:
     assert kept.fail(Stopped) == 2
     assert [proposal.outcomes for proposal in proposals] == [[Stopped], [Stopped]]
     assert not registry
+
+
+def test_what_is_over_holds_nothing() -> None:
+    kept, registry, proposals = forwarded(1.0, 2.0, 3.0)
+    whole = kept.held_bytes
+    assert whole > sum(len(each.data) for each in proposals)
+    kept.expire(1.5, lambda _deadline: Timeout())
+    assert kept.held_bytes == whole * 2 // 3
+    del registry[proposals[1].data[-9:]]
+    kept.expire(1.5, lambda _deadline: Timeout())
+    assert kept.held_bytes == whole // 3
+    registry.clear()
+    kept.expire(1.5, lambda _deadline: Timeout())
+    assert kept.held_bytes == 0

@@ -9,6 +9,7 @@ import pytest
 from etcdpy import limits
 from etcdpy.errors import EtcdError, NeverProposed, NoSpace, RequestTooLarge, Stopped, Timeout, TooManyRequests
 from etcdpy.proto import raft_pb2
+from etcdpy.raft.message import Message
 from etcdpy.raft.node import RawNode
 from etcdpy.storage.errors import StorageError
 from tests.support.nodes import Loop, Recorded, make_node
@@ -335,3 +336,68 @@ def test_a_long_entry_is_applied_beside_all_else() -> None:
     assert long.outcomes == []  # this applier answers none of those
     assert last.outcomes == [4]
     assert disk.applied == 4
+
+
+def test_what_waits_for_the_disk_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    world.disk.inline = False
+    propose(world)
+    world.loop.run()
+    monkeypatch.setattr(limits, "WAITING_PROPOSALS_BYTES", 2 * limits.PROPOSAL_OVERHEAD_BYTES)
+    waiting = propose(world, 5)
+    assert [each.outcomes for each in waiting] == [[], [], [TooManyRequests], [TooManyRequests], [TooManyRequests]]
+    world.disk.finish()
+    world.disk.finish()
+    assert [each.outcomes for each in waiting[:2]] == [[3], [4]]
+    (later,) = propose(world)
+    assert later.outcomes == [], "there is room again"
+
+
+def test_a_batch_of_those_that_wait_leaves_room_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    monkeypatch.setattr(limits, "MAX_BATCH_PROPOSALS", 2)
+    propose(world, 5)
+    a_proposal = limits.PROPOSAL_OVERHEAD_BYTES + 10
+    assert world.node._waiting_bytes == 5 * a_proposal
+    world.node.drive()
+    assert world.node._waiting_bytes == 3 * a_proposal
+    world.loop.run()
+    assert world.node._waiting_bytes == 0
+
+
+def test_what_waits_for_a_leader_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make(elect=False)
+    monkeypatch.setattr(limits, "WAITING_PROPOSALS_BYTES", 3 * limits.PROPOSAL_OVERHEAD_BYTES)
+    monkeypatch.setattr(limits, "RAFT_WAITING_READS", 1)
+    first, second = propose(world, 2)
+    world.loop.run()
+    (third,) = propose(world)
+    world.loop.run()
+    assert (first.outcomes, second.outcomes, third.outcomes) == ([], [], [TooManyRequests])
+    reads: list[Any] = []
+    world.node.when_linearizable(reads.append)
+    world.node.when_linearizable(reads.append)
+    assert [type(error) for error in reads] == [TooManyRequests]
+    world.raw.campaign()
+    world.node.drive()
+    world.loop.run()
+    assert (first.outcomes, second.outcomes, reads[1:]) == ([2], [3], [None])
+    assert not world.node._parked._bytes
+
+
+def test_what_waits_for_the_leader_s_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_node(Loop(), 1, (1, 2, 3))
+    world.node.receive(Message(raft_pb2.MsgHeartbeat, to=1, from_=2, term=5))
+    monkeypatch.setattr(limits, "WAITING_PROPOSALS_BYTES", limits.PROPOSAL_OVERHEAD_BYTES)
+    world.loop.run()
+    (first,) = propose(world)
+    world.loop.run()
+    (second,) = propose(world)
+    world.loop.run()
+    assert (first.outcomes, second.outcomes) == ([], [TooManyRequests])
+    world.loop.now += 8
+    world.node._expire(world.loop.now)
+    assert len(first.outcomes) == 1
+    (third,) = propose(world)
+    world.loop.run()
+    assert third.outcomes == [], "there is room again"
