@@ -291,6 +291,11 @@ class Lessor:
         for lease_id in list(self._waiting):
             self._tell_waiting(lease_id)
 
+    def has_expired(self, lease_id: int, now: float) -> bool:
+        """Whether a lease that was found expired still is: a new leadership begins with all of them alive."""
+        lease = self._leases.get(lease_id)
+        return self._primary and lease is not None and lease.expiry <= self._advance(now)
+
     def expired(self, now: float, limit: int) -> list[int]:
         """Up to `limit` ids to revoke, the longest expired first. One that is not revoked in time is reported again."""
         if not self._primary:

@@ -324,8 +324,17 @@ class Replica:
 
     async def run(self, kind: str, request: Message) -> Outcome:
         """Propose a request of the member's own and wait for what it gave. Raises EtcdError."""
+        return await self._run(kind, request, self.node.propose)
+
+    async def run_as_leader(self, kind: str, request: Message) -> Outcome:
+        """The same for what counts in this leader's own term alone: see Node.propose_as_leader."""
+        return await self._run(kind, request, self.node.propose_as_leader)
+
+    async def _run(self, kind: str, request: Message, propose: Callable[[Proposal], None]) -> Outcome:
         result: asyncio.Future[Outcome] = self._loop.create_future()
-        self.users.propose_own(_Own(kind, request, self.encode(kind, request.SerializeToString()), result))
+        own = _Own(kind, request, self.encode(kind, request.SerializeToString()), result)
+        self.users.sign_own(own)
+        propose(own)
         return await result
 
     def users_changed(self) -> None:

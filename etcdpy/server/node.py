@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from etcdpy import limits
 from etcdpy.errors import (
     NeverProposed,
+    NotLeader,
     RequestTooLarge,
     Timeout,
     TimeoutConnectionLost,
@@ -26,7 +27,7 @@ from etcdpy.errors import (
     TooManyRequests,
 )
 from etcdpy.proto.raft_pb2 import MsgSnap
-from etcdpy.raft.entry import Entry
+from etcdpy.raft.entry import NORMAL, Entry
 from etcdpy.raft.errors import LogLost, ProposalDropped, RaftError
 from etcdpy.raft.types import Role
 from etcdpy.server import logs
@@ -139,6 +140,19 @@ class Node:
                 self._scheduled = True
                 self._loop.call_soon(self._turn)
 
+    def propose_as_leader(self, proposal: Proposal) -> None:
+        """Append at once what a leader asks by itself, so that it counts in this term alone: what waits, for the disk
+        say, could be passed on to the next leader. One message each, so callers see to it that these are few."""
+        if self._refusal is not None:
+            proposal.refuse(self._refusal())
+        elif not self._raw.is_leader or self._raw.lead_transferee:
+            proposal.refuse(NotLeader())
+        elif self._lags_too_far(proposal):
+            proposal.refuse(TooManyRequests())
+        else:
+            self._propose(self._loop.time() + self._request_timeout_seconds, [Entry(proposal.data, proposal)])
+            self._schedule()
+
     def _lags_too_far(self, proposal: Proposal) -> bool:
         """Whether so much is committed and not applied that nothing more is taken in, by etcd's rule."""
         lag = max(len(self._to_apply), self._raw.committed - self._applier.applied_index)
@@ -208,12 +222,22 @@ class Node:
             self._raw.step(message)
         except LogLost as error:
             self._observer.broken(error)
+        except ProposalDropped as error:
+            log.debug("dropped a proposal of another member", error=str(error))
+            self._keep_dropped(message)
         except RaftError as error:
             log.debug("dropped a raft message", error=str(error))
         except Exception as error:
             self._observer.broken(error)
         else:
             self._schedule()
+
+    def _keep_dropped(self, message: Message) -> None:
+        """What another member passed on while the leadership goes over, or is nobody's, waits for the next leader like
+        what was taken in here. On etcd it is lost, and its client hears of that when its time is up."""
+        goes_over = not self._raw.leader or self._raw.lead_transferee
+        if goes_over and all(entry.type == NORMAL for entry in message.entries):
+            self._park(self._loop.time() + self._request_timeout_seconds, message.entries)
 
     def unreachable(self, member: int) -> None:
         """What was sent to a member was probably lost."""

@@ -375,7 +375,7 @@ class Running:
             self._tick(),
             replica.versions.run(),
             self._watches.run(),
-            LeaseKeeper(replica.lessor, replica, self._loop.time, replica.wait_linearizable).run(),
+            LeaseKeeper(replica.lessor, replica.run_as_leader, self._loop.time, replica.wait_linearizable).run(),
             self._upkeep.compact_forever(),
             self._look_after_memory(),
             self._end_on_signal(),

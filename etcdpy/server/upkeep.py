@@ -19,6 +19,8 @@ from etcdpy.server import logs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from google.protobuf.message import Message
+
     from etcdpy.api.proposals import Proposer
     from etcdpy.lease.lessor import Lessor
     from etcdpy.mvcc.hashing import HashKv
@@ -69,19 +71,20 @@ class LeaseKeeper:
     """Revokes what has expired and checkpoints what lives long, on the leader.
 
     A leader that stood still may have a successor without knowing. All its leases look expired, and what it proposes
-    would reach the successor, who has renewed them. So it makes sure by a quorum first (etcd issue 15247).
+    would reach the successor, who has renewed them. So it makes sure by a quorum first (etcd issue 15247), and what it
+    proposes counts in its own term alone (`Node.propose_as_leader`).
     """
 
     def __init__(
         self,
         lessor: Lessor,
-        proposer: Proposer,
+        run_as_leader: Callable[[str, Message], Awaitable[object]],
         clock: Callable[[], float],
         wait_linearizable: Callable[[], Awaitable[None]],
     ) -> None:
         self._lessor = lessor
         self._wait_linearizable = wait_linearizable
-        self._proposer = proposer
+        self._run_as_leader = run_as_leader
         self._clock = clock
         self._slots = asyncio.Semaphore(limits.LEASE_REVOKES_IN_FLIGHT_MAX)
 
@@ -111,9 +114,9 @@ class LeaseKeeper:
 
     async def _revoke(self, lease: int) -> None:
         try:
-            if not self._lessor.is_primary:
-                return  # the lead went elsewhere while others were revoked
-            await self._proposer.run("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease))
+            if not self._lessor.has_expired(lease, self._clock()):
+                return  # while others were revoked the lead went elsewhere, and perhaps came back
+            await self._run_as_leader("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease))
             log.debug("revoked expired lease", **{"lease-id": f"{lease:016x}"})
         except EtcdError as error:
             # It is reported again after a while, or somebody else has revoked it.
@@ -124,7 +127,7 @@ class LeaseKeeper:
     async def _checkpoint(self, due: list[tuple[int, int]]) -> None:
         checkpoints = [rpc_pb2.LeaseCheckpoint(ID=lease, remaining_TTL=ttl) for lease, ttl in due]
         try:
-            await self._proposer.run("lease_checkpoint", rpc_pb2.LeaseCheckpointRequest(checkpoints=checkpoints))
+            await self._run_as_leader("lease_checkpoint", rpc_pb2.LeaseCheckpointRequest(checkpoints=checkpoints))
         except EtcdError as error:
             log.warn("failed to checkpoint leases", error=error.message)
 

@@ -55,11 +55,10 @@ class Users:
             _sign(proposal, who)
         self._propose(proposal)
 
-    def propose_own(self, proposal: Proposal) -> None:
-        """Take in what the member asks by itself. Its leases end whoever owns their keys; all else nobody judges."""
+    def sign_own(self, proposal: Proposal) -> None:
+        """Sign what the member asks by itself. Its leases end whoever owns their keys; all else nobody judges."""
         if self.store.enabled and proposal.kind == "lease_revoke":
             _sign(proposal, self.store.identity(ROOT))
-        self._propose(proposal)
 
 
 def _sign(proposal: Proposal, who: Identity) -> None:

@@ -269,7 +269,9 @@ class Process:
         """Leases have expired, and others may have elected another leader meanwhile."""
         if error is None and self.lessor.is_primary:
             for lease in expired:
-                self.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease), lambda _outcome: None)
+                request = rpc_pb2.LeaseRevokeRequest(ID=lease)
+                data = self.encoder.encode("lease_revoke", request.SerializeToString())
+                self.node.propose_as_leader(Pending("lease_revoke", request, data, lambda _outcome: None))
 
     def renew(self, lease: int, told: Callable[[int | None], None]) -> None:
         """The TTL that a lease has again, 0 when it is gone, None when this member cannot say."""

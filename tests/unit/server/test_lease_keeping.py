@@ -26,7 +26,7 @@ def revoked_by(lessor: Lessor, confirm: Any) -> list[int]:
         revoked.append(request.ID)
 
     async def look() -> None:
-        keeper = LeaseKeeper(lessor, cast("Any", SimpleNamespace(run=run)), lambda: 100.0, confirm)
+        keeper = LeaseKeeper(lessor, run, lambda: 100.0, confirm)
         task = asyncio.create_task(keeper.run())
         for _ in range(5):
             await asyncio.sleep(0)
@@ -55,6 +55,17 @@ def test_a_leader_that_stood_still_revokes_nothing_when_it_has_a_successor() -> 
         lessor.demote()
 
     assert revoked_by(lessor, deposed) == []
+
+
+def test_a_leader_that_was_replaced_and_came_back_revokes_nothing_of_its_earlier_term() -> None:
+    lessor = make_lessor()
+    lessor.promote(0.0, 0.0)
+
+    async def deposed_for_a_while() -> None:
+        lessor.demote()
+        lessor.promote(100.0, 0.0)
+
+    assert revoked_by(lessor, deposed_for_a_while) == []
 
 
 def test_without_a_quorum_nothing_is_revoked() -> None:

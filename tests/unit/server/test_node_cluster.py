@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from etcdpy.errors import Stopped, Timeout, TimeoutConnectionLost, TimeoutLeaderFailed
+from etcdpy.errors import NotLeader, Stopped, Timeout, TimeoutConnectionLost, TimeoutLeaderFailed
 from etcdpy.proto import raft_pb2
-from etcdpy.raft.entry import Entry
+from etcdpy.raft.entry import Entry, EntryType
 from etcdpy.raft.message import Message, decode_message, encode_message
 from etcdpy.raft.types import ConfState, Role
 from etcdpy.server.acknowledgements import newest_answers
@@ -27,6 +27,12 @@ def propose(cluster: Cluster, own: int, count: int = 1) -> list[Recorded]:
     for proposal in proposals:
         cluster.worlds[own].node.propose(proposal)
     return proposals
+
+
+def propose_as_leader(cluster: Cluster, own: int) -> Recorded:
+    proposal = Recorded("lease_revoke")
+    cluster.worlds[own].node.propose_as_leader(proposal)
+    return proposal
 
 
 def test_every_member_answers_what_it_took_in() -> None:
@@ -320,6 +326,70 @@ def test_proposals_wait_while_the_leadership_goes_over() -> None:
     assert proposal.outcomes == []
     cluster.tick(2.0)
     assert proposal.outcomes == [2], "the handing over was given up"
+
+
+def test_what_meets_a_hand_over_is_answered_by_the_next_leader() -> None:
+    """etcd's leader drops what others pass on meanwhile, and its client hears so after 7 s."""
+    cluster = cluster_led_by(1)
+    cluster.lost = lambda message: message.type == raft_pb2.MsgTimeoutNow
+    cluster.worlds[1].node.transfer_leadership(2)
+    cluster.run()
+    (proposal,) = propose(cluster, 3)
+    cluster.tick(0.3)
+    cluster.elect(2)
+    assert proposal.outcomes == [3]
+    assert [world.applier.applied.count(proposal.data) for world in cluster.worlds.values()] == [1, 1, 1]
+
+
+def test_what_reaches_a_member_that_leads_no_more_is_answered_by_the_next_leader() -> None:
+    cluster = cluster_led_by(1)
+    cluster.cut = {2, 3}
+    (proposal,) = propose(cluster, 3)
+    cluster.loop.run()
+    (forwarded,) = (each for each in cluster.worlds[3].observer.sent if each.type == raft_pb2.MsgProp)
+    cluster.worlds[1].node.receive(Message(raft_pb2.MsgVote, to=1, from_=2, term=9))
+    cluster.worlds[1].node.receive(decode_message(b"".join(encode_message(forwarded))))
+    cluster.run()
+    assert cluster.worlds[1].raw.leader == 0
+    cluster.cut = set()
+    cluster.elect(1)
+    assert len(proposal.outcomes) == 1
+    assert cluster.worlds[2].applier.applied.count(proposal.data) == 1
+
+
+def test_a_change_of_members_that_meets_a_hand_over_is_dropped_as_on_etcd() -> None:
+    cluster = cluster_led_by(1)
+    cluster.worlds[1].node.transfer_leadership(2)
+    change = Entry(raft_pb2.ConfChange(node_id=7).SerializeToString(), type=EntryType.CONF_CHANGE)
+    cluster.worlds[1].node.receive(Message(raft_pb2.MsgProp, to=1, from_=3, entries=[change]))
+    assert cluster.worlds[1].node.proposals_pending == 0
+
+
+def test_what_a_leader_asks_by_itself_counts_in_its_own_term_alone() -> None:
+    """The end of a lease, say: the next leader has renewed it."""
+    cluster = cluster_led_by(1)
+    leader = cluster.worlds[1]
+    own = propose_as_leader(cluster, 1)
+    cluster.run()
+    assert own.outcomes == [2]
+    leader.disk.inline = False
+    cluster.cut = {1}
+    propose(cluster, 1)
+    cluster.run()
+    beside_the_disk = propose_as_leader(cluster, 1)
+    cluster.run()
+    cluster.elect(2)
+    cluster.cut = set()
+    cluster.tick(0.5)
+    too_late = propose_as_leader(cluster, 1)
+    leader.disk.inline = True
+    leader.disk.finish()
+    cluster.tick(8.0)
+    assert (beside_the_disk.outcomes, too_late.outcomes) == ([TimeoutLeaderFailed], [NotLeader])
+    assert all(beside_the_disk.data not in world.applier.applied for world in cluster.worlds.values())
+    cluster.worlds[2].node.transfer_leadership(1)
+    handing_over = propose_as_leader(cluster, 2)
+    assert handing_over.outcomes == [NotLeader]
 
 
 def test_a_leader_whose_disk_hangs_is_replaced() -> None:
