@@ -1,0 +1,135 @@
+"""`etcdpy.client` on real etcd and on etcdpy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from etcdpy.client import Client, ClientClosed, WatchCompacted, WatchEnded, op
+from etcdpy.errors import Code, EmptyKey, LeaseNotFound, StatusError
+from tests.support.client import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.members import Member
+
+
+@pytest.fixture(scope="module")
+def connected(member: Member) -> Iterator[Client]:
+    with Client(member.endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def inside(connected: Client, prefix: bytes) -> Client:
+    """A client whose keys are its own."""
+    return connected.namespace(prefix)
+
+
+def test_keys(inside: Client) -> None:
+    put = inside.put("a", "1")
+    assert inside.put("a", b"2", prev_kv=True).prev_kv.value == b"1"
+    record = inside.get("a").kvs[0]
+    assert (record.key, record.value, record.version) == (b"a", b"2", 2)
+    assert inside.get("a", revision=put.header.revision).kvs[0].value == b"1"
+    inside.txn(then=[op.put(f"p/{number}") for number in range(3)])
+    assert [found.key for found in inside.get("p/", prefix=True, keys_only=True, limit=2).kvs] == [b"p/0", b"p/1"]
+    assert inside.get("", prefix=True, count_only=True).count == 4
+    assert inside.delete("p/1", from_key=True).deleted == 2
+    assert [found.key for found in inside.delete("a", prev_kv=True).prev_kvs] == [b"a"]
+
+
+def test_transactions(inside: Client) -> None:
+    create = op.txn(when=[op.version("a") == 0], then=[op.put("a", "1")], otherwise=[op.get("a")])
+    assert inside.do(create).succeeded
+    again = inside.do(create)
+    assert not again.succeeded
+    assert again.responses[0].response_range.kvs[0].key == b"a"
+
+
+def test_errors_are_etcds(inside: Client, member: Member) -> None:
+    with Client(member.endpoint) as client, pytest.raises(EmptyKey):
+        client.put("", "x")
+    with pytest.raises(LeaseNotFound):
+        inside.put("a", lease=12345)
+
+
+def test_without_a_server_the_time_of_a_call_runs_out() -> None:
+    with Client("127.0.0.1:1", timeout=0.1) as client, pytest.raises(StatusError) as raised:
+        client.get("a")
+    assert raised.value.code is Code.DEADLINE_EXCEEDED
+
+
+def test_a_watcher_sees_what_happens_after_it_was_made(inside: Client) -> None:
+    inside.put("w/0")
+    with inside.watch("w/", prefix=True, prev_kv=True) as watch:
+        inside.put("w/1", "a")
+        inside.put("other")
+        inside.put("w/1", "b")
+        inside.delete("w/1")
+        events = iter(watch)
+        seen = [next(events) for _ in range(3)]
+    assert [(event.type, event.kv.key, event.prev_kv.value) for event in seen] == [
+        (0, b"w/1", b""),
+        (0, b"w/1", b"a"),
+        (1, b"w/1", b"b"),
+    ]
+    assert next(events, None) is None
+    with pytest.raises(WatchEnded):
+        watch.next()
+
+
+def test_a_watcher_is_told_of_its_progress_when_asked(inside: Client) -> None:
+    with inside.watch("w") as watch:
+        assert watch.next(timeout=0.01) is None
+        inside.put("x")
+        deadline = time.monotonic() + 10
+        while (answer := watch.next(timeout=0.2)) is None:
+            assert time.monotonic() < deadline
+            watch.request_progress()
+        assert not answer.events
+        assert answer.header.revision > watch.header.revision
+
+
+def test_a_watcher_of_what_is_compacted_is_told_so(inside: Client, connected: Client) -> None:
+    first = inside.put("c").header.revision
+    last = inside.put("c").header.revision
+    connected.compact(last)
+    with inside.watch("c", start_revision=first) as watch, pytest.raises(WatchCompacted) as raised:
+        watch.next(timeout=10)
+    assert raised.value.compact_revision == last
+
+
+def test_a_lease_is_kept_until_it_is_revoked(inside: Client) -> None:
+    with inside.lease(2) as lease:
+        inside.put("l", lease=lease.id)
+        time.sleep(lease.ttl + 0.7)
+        assert lease.alive
+        assert list(inside.time_to_live(lease.id, keys=True).keys) == [b"l"]
+    assert not lease.alive
+    assert not inside.get("l").kvs
+    assert not lease.lost.is_set()
+
+
+def test_an_owner_is_told_that_the_lease_is_gone(inside: Client) -> None:
+    lease = inside.lease(2)
+    inside.revoke(lease.id)
+    assert lease.lost.wait(5)
+    assert not lease.alive
+    lease.revoke()
+
+
+def test_a_closed_client_wakes_who_waits(member: Member) -> None:
+    client = Client(member.endpoint)
+    watch = client.watch("never")
+    ended: list[object] = []
+    reader = threading.Thread(target=lambda: ended.append(list(watch)), daemon=True)
+    reader.start()
+    client.close()
+    wait_until(lambda: ended == [[]])
+    with pytest.raises(ClientClosed):
+        client.get("a")
