@@ -153,6 +153,9 @@ JSON_MESSAGES_DEPTH_MAX: Final = 100
 JSON_STEPS_PER_SLICE: Final = 500
 """Tokens of a request's JSON between two looks at the clock, about 1 ms; a token may be as long as a body."""
 
+JSON_READ_AT_ONCE_BYTES: Final = 64 * 1024
+"""A request's JSON that is read in one go, well below 1 ms; a larger one is read in slices."""
+
 JSON_MESSAGE_WHOLE_BYTES: Final = 64 * 1024
 """A message of an answer that is made JSON in one go, about 1 ms; a larger one is walked field by field."""
 
@@ -292,6 +295,15 @@ HTTP_HEAD_BYTES_MAX: Final = 64 * 1024
 
 HTTP_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """The body of an HTTP (not gRPC) request. Base64 and JSON make the largest default gateway request about 2.8 MiB."""
+
+HTTP_HEADS_KNOWN_MAX: Final = 8
+"""Heads of HTTP/1.1 requests that a connection remembers, so that they are read once. One for each path in use."""
+
+HTTP_HEAD_KNOWN_BYTES_MAX: Final = 2048
+"""The longest head that is remembered: 16 KB for a connection."""
+
+HTTP_BODY_KNOWN_BYTES_MAX: Final = 64 * 1024
+"""The longest body of such a request; joining what came of it is then cheaper than h11's events."""
 
 HTTP_REQUEST_SECONDS_MAX: Final = 30.0
 """From the first byte of an HTTP/1 request to its last."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from google.protobuf.message_factory import GetMessageClass
@@ -22,8 +22,9 @@ from etcdpy import limits
 from etcdpy.errors import Code, EtcdError, StatusError
 from etcdpy.gateway.from_json import from_json_steps
 from etcdpy.gateway.metadata import head_of
+from etcdpy.gateway.plain_json import read_plain
 from etcdpy.gateway.scanner import JsonError, Scanner
-from etcdpy.gateway.to_json import in_stream, quote, to_json_steps
+from etcdpy.gateway.to_json import in_stream, quote, to_json, to_json_steps
 from etcdpy.proto import election_pb2, http_pb2, lock_pb2, rpc_pb2
 from etcdpy.transport.calls import Kind, Peer
 from etcdpy.transport.exchange import HttpRequest, HttpResponse
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 
     from google.protobuf.descriptor import Descriptor, MethodDescriptor
+    from google.protobuf.message import Message
 
     from etcdpy.transport.calls import Method
     from etcdpy.transport.heads import RequestHead
@@ -83,6 +85,18 @@ def streamed_paths() -> frozenset[str]:
     return frozenset([*bidi, *(path.replace("/v3/", "/v3beta/", 1) for path in bidi)])
 
 
+class _CallOf(NamedTuple):
+    """What the head of a request says of its call."""
+
+    descriptor: MethodDescriptor
+    method: Method
+    head: RequestHead
+    peer: Peer
+
+
+_MEMO: Final = "gateway"
+
+
 class Gateway:
     """Serves /v3/. `on_head` counts a call as the client port counts those of gRPC clients."""
 
@@ -113,12 +127,7 @@ class Gateway:
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; its path begins with /v3/ or /v3beta/."""
         try:
-            descriptor, method = self._route(unquote(request.path), request)
-            head = head_of(request, method)
-            if head.timeout_seconds is not None and head.timeout_seconds < 0:
-                raise StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
-            self._on_head(head)
-            peer = Peer(request.peer.address, None, request.peer.secure)
+            descriptor, method, head, peer = self._call_of(request)
             if method.kind is Kind.BIDI:
                 return await self._stream(head, peer, descriptor, self._requests(request, descriptor.input_type))
             body = await self._single(request, descriptor.input_type)
@@ -128,6 +137,21 @@ class Gateway:
                 return await self._unary(head, peer, descriptor, body)
         except EtcdError as error:
             return _refusal(error)
+
+    def _call_of(self, request: HttpRequest) -> _CallOf:
+        """What a request's head says of the call; found out once for the requests that share it. Raises StatusError."""
+        found: _CallOf | None = request.memo.get(_MEMO) if request.memo is not None else None
+        if found is not None:
+            return found
+        descriptor, method = self._route(unquote(request.path), request)
+        head = head_of(request, method)
+        if head.timeout_seconds is not None and head.timeout_seconds < 0:
+            raise StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        self._on_head(head)
+        found = _CallOf(descriptor, method, head, Peer(request.peer.address, None, request.peer.secure))
+        if request.memo is not None:
+            request.memo[_MEMO] = found
+        return found
 
     def _route(self, path: str, request: HttpRequest) -> tuple[MethodDescriptor, Method]:
         route = self._routes.get(path.replace("/v3beta/", "/v3/", 1) if path.startswith("/v3beta/") else path)
@@ -141,8 +165,13 @@ class Gateway:
 
     async def _single(self, request: HttpRequest, descriptor: Descriptor) -> bytes:
         """The request of a call that takes one; an empty body is an empty one. Raises StatusError."""
+        text = b"" if _override(request) else request.body
+        if len(text) <= limits.JSON_READ_AT_ONCE_BYTES:
+            message = GetMessageClass(descriptor)()
+            if read_plain(text, message):
+                return self._encoded(message)
         scanner = Scanner()
-        scanner.feed(b"" if _override(request) else request.body)
+        scanner.feed(text)
         scanner.ended = True
         try:
             found = await _in_slices(scanner.steps())
@@ -153,6 +182,9 @@ class Gateway:
     async def _message(self, value: bytes, descriptor: Descriptor) -> bytes:
         message = GetMessageClass(descriptor)()
         await _in_slices(from_json_steps(value, message))
+        return self._encoded(message)
+
+    def _encoded(self, message: Message) -> bytes:
         body = message.SerializeToString()
         if len(body) > self._max_receive_bytes:
             raise too_large(len(body), self._max_receive_bytes)
@@ -181,9 +213,12 @@ class Gateway:
             pieces = await call.ask(head.method.handler, body)  # type: ignore[union-attr]
         finally:
             timer()
+        headers = [_JSON, _METADATA]
+        if sum(map(len, pieces)) <= limits.JSON_MESSAGE_WHOLE_BYTES:
+            answer = GetMessageClass(descriptor.output_type).FromString(b"".join(pieces))
+            return HttpResponse(200, headers, to_json(answer).encode())
         text = _Text(to_json_steps(descriptor.output_type, pieces))
         first = await text.piece()
-        headers = [_JSON, _METADATA]
         return HttpResponse(200, headers, first if text.ended else text.from_first(first))
 
     async def _stream(

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy import limits
 from etcdpy.transport.frames import ErrorCode
@@ -25,7 +25,8 @@ class HttpRequest:
     """A complete request. `path` is as sent, still percent-coded, without the query; header names are lower case and
     repeated headers are joined by a comma. `host` is the Host header or `:authority`. `stream` is the body as it comes,
     on the paths that the listener was told to stream; `body` is empty then. `gone` is done once an HTTP/1.1 client has
-    closed its side, though it might still read: Go's server takes that for the end of who asked."""
+    closed its side, though it might still read: Go's server takes that for the end of who asked. `memo` is shared by
+    the requests of a connection with the same head, for what handlers have learnt from that head alone."""
 
     method: str
     path: str
@@ -38,6 +39,7 @@ class HttpRequest:
     version: str
     stream: AsyncIterator[bytes] | None = None
     gone: asyncio.Future[None] | None = None
+    memo: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

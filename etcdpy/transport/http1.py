@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 import h11
@@ -14,10 +12,12 @@ from etcdpy.transport.exchange import (
     INTERNAL_ERROR,
     TOO_LARGE,
     HttpHandler,
+    HttpRequest,
     HttpResponse,
     body_forbidden,
     build_request,
 )
+from etcdpy.transport.http1_known import KnownHead, KnownHeads, http_date, reason, whole_answer
 from etcdpy.transport.http1_stream import AnswerOwner, EndlessAnswer, RequestBody
 
 if TYPE_CHECKING:
@@ -33,11 +33,9 @@ _HEAD_TOO_LARGE = HttpResponse(
 )
 
 
-def _reason(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""
+def _is_plain(response: HttpResponse, draining: bool) -> bool:
+    """Whether an answer needs no header but its own, date and length."""
+    return not draining and response.status >= 200 and response.status not in (204, 304)
 
 
 class Http1Protocol(asyncio.Protocol):
@@ -67,6 +65,11 @@ class Http1Protocol(asyncio.Protocol):
         self._inflow: RequestBody | None = None
         """The same while more of it is to come."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)
+        self._heads = KnownHeads()
+        self._known: KnownHead | None = None
+        """The head of the request that is being answered, where h11 did not have to read it."""
+        self._held = b""
+        """A request with a known head whose body is not whole, or is looked at by its handler now."""
         self._transport: asyncio.Transport | None = None
         self._request: h11.Request | None = None
         self._body = bytearray()
@@ -75,7 +78,8 @@ class Http1Protocol(asyncio.Protocol):
         """Tells the handler that the client has closed its side."""
         self._streaming = False
         self._lingering = False
-        self._pipelined_bytes = 0
+        self._next = b""
+        """What has come while a request is answered."""
         self._paused_reading = False
         self._behind = False
         """Whether events are left that would have held the loop for too long; they are taken in the next turn."""
@@ -111,16 +115,47 @@ class Http1Protocol(asyncio.Protocol):
         """Bytes have come."""
         if self._lingering:
             return
-        self._http.receive_data(data)
-        if self._behind:
-            return
-        if self._task is None or self._inflow is not None:
-            self._read_events()
-        else:
-            self._pipelined_bytes += len(data)
-            if self._pipelined_bytes > limits.HTTP_PIPELINED_BYTES_MAX and not self._paused_reading:
+        if self._task is not None and self._inflow is None:
+            self._next += data
+            if len(self._next) > limits.HTTP_PIPELINED_BYTES_MAX and not self._paused_reading:
                 self._paused_reading = True
                 self._open_transport().pause_reading()
+            return
+        if self._behind:
+            self._http.receive_data(data)
+        elif not self._take_known(data):
+            self._http.receive_data(data)
+            self._read_events()
+
+    def _take_known(self, data: bytes) -> bool:
+        """Begin a request whose head is known, or wait for the rest of its body."""
+        if self._http.their_state is not h11.IDLE:
+            return False
+        waited = bool(self._held)
+        if waited:
+            data, self._held = self._held + data, b""
+        elif self._http.trailing_data[0]:
+            self._heads.forget_new()
+            return False
+        found = self._heads.find(data)
+        if found is None:
+            return False
+        known, start = found
+        missing = start + known.body_bytes - len(data)
+        if missing < 0:
+            # Another request follows at once.
+            self._http.receive_data(data)
+            self._read_events()
+            return True
+        self._held = data
+        if missing:
+            if not waited:
+                self._set_timer(limits.HTTP_REQUEST_SECONDS_MAX)
+            return True
+        self._cancel_timer()
+        self._known = known
+        self._start(self._run_known(known, start))
+        return True
 
     def eof_received(self) -> bool:
         """The client sends no more."""
@@ -227,12 +262,12 @@ class Http1Protocol(asyncio.Protocol):
         self._start(self._answer(response, self._request.method.decode("latin-1") if self._request else "GET"))
 
     def _start(self, work: asyncio.Future[None] | object) -> None:
-        self._pipelined_bytes = 0
         self._task = self._server.spawn(work)  # type: ignore[arg-type]
         self._task.add_done_callback(self._finished)
 
     def _finished(self, _task: asyncio.Task[None]) -> None:
         self._task = None
+        known, self._known, self._held = self._known, None, b""
         self._streaming = False
         cut_short = self._inflow is not None
         self._request_stream = self._inflow = None
@@ -242,15 +277,25 @@ class Http1Protocol(asyncio.Protocol):
         if cut_short:
             self._linger()
             return
-        if self._draining or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if self._draining:
             self._close()
             return
-        self._http.start_next_cycle()
-        self._request = None
+        if known is None:
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                self._close()
+                return
+            self._http.start_next_cycle()
+            self._request = None
         self._set_timer(limits.HTTP_IDLE_SECONDS_MAX)
         if self._paused_reading:
             self._paused_reading = False
             transport.resume_reading()
+        following, self._next = self._next, b""
+        if following and not self._http.trailing_data[0]:
+            self.data_received(following)
+            return
+        if following:
+            self._http.receive_data(following)
         self._read_events()
 
     # --- answering ---
@@ -274,12 +319,38 @@ class Http1Protocol(asyncio.Protocol):
             self._gone,
         )
         self._body = bytearray()
+        if self._request_stream is None:
+            self._heads.learn(request, built)
+        else:
+            self._heads.forget_new()
+        await self._answer(await self._handle(built), built.method)
+
+    async def _run_known(self, known: KnownHead, start: int) -> None:
+        self._gone = self._server.loop.create_future()
+        request = known.request_of(self._held[start:], self._peer, self._gone)
+        response = await self._handle(request)
+        body = response.body
+        if isinstance(body, bytes) and len(body) <= limits.WRITE_SLICE_BYTES and _is_plain(response, self._draining):
+            if not self._lost:
+                self._write(whole_answer(response.status, response.headers, body))
+                await self._writable.wait()
+            return
+        self._let_h11_read()
+        await self._answer(response, request.method)
+
+    def _let_h11_read(self) -> None:
+        """The request again, for an answer that needs what h11 knows of it."""
+        self._known = None
+        self._http.receive_data(self._held)
+        while not isinstance(self._http.next_event(), h11.EndOfMessage):
+            pass
+
+    async def _handle(self, request: HttpRequest) -> HttpResponse:
         try:
-            response = await self._handler(built)
+            return await self._handler(request)
         except Exception as error:
             self._server.on_bug(error)
-            response = INTERNAL_ERROR
-        await self._answer(response, built.method)
+            return INTERNAL_ERROR
 
     async def _answer(self, response: HttpResponse, method: str) -> None:
         if self._lost or self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -288,13 +359,13 @@ class Http1Protocol(asyncio.Protocol):
         headers = list(response.headers)
         names = {name.lower() for name, _ in headers}
         if "date" not in names:
-            headers.append(("date", formatdate(usegmt=True)))
+            headers.append(("date", http_date()))
         if isinstance(body, bytes) and response.status != 204 and "content-length" not in names:
             headers.append(("content-length", str(len(body))))
         if self._draining:
             headers.append(("connection", "close"))
         start = self._http.send(
-            h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status))
+            h11.Response(status_code=response.status, headers=headers, reason=reason(response.status))
         )
         if body_forbidden(method, response.status):
             self._write(start, self._http.send(h11.EndOfMessage()))

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdpy.gateway import to_json
+from etcdpy.gateway import plain_json, to_json
 from etcdpy.gateway.from_json import from_json_steps
 from etcdpy.gateway.scanner import JsonError, Scanner
 from etcdpy.proto import election_pb2, rpc_pb2
@@ -165,3 +165,45 @@ def test_many_elements_in_few_parts(size: int) -> None:
     response = rpc_pb2.LeaseTimeToLiveResponse(ID=1, keys=[b"k%d" % number for number in range(size)])
     text = "".join(to_json.to_json_steps(response.DESCRIPTOR, [response.SerializeToString()]))
     assert len(json.loads(text)["keys"]) == size
+
+
+@given(messages(), st.data())
+def test_the_quick_reader_and_the_exact_one_never_differ(message: Message, data: st.DataObject) -> None:
+    """Of JSON that may be damaged the quick reader makes the same message, or none."""
+    text = to_json.to_json(message).encode()
+    quick = type(message)()
+    assert plain_json.read_plain(text, quick)
+    assert quick == message
+    pieces = [
+        b"null",
+        b'"',
+        b"{}",
+        b"[]",
+        b"1e3",
+        b"-0",
+        b"NaN",
+        b"\\ud800",
+        b"=",
+        b",",
+        b" ",
+        b"\xff",
+        b'"key":"YQ=="',
+    ]
+    start = data.draw(st.integers(0, len(text)))
+    damaged = text[:start] + data.draw(st.sampled_from(pieces)) + text[start + data.draw(st.integers(0, 3)) :]
+    if plain_json.read_plain(damaged, quick):
+        assert quick == exactly(damaged, type(message)())
+    else:
+        assert quick == type(message)()
+
+
+def exactly(text: bytes, message: Message) -> Message:
+    """What the reader that knows Go's rules makes of the whole text."""
+    scanner = Scanner()
+    scanner.feed(text)
+    scanner.ended = True
+    for _ in scanner.steps():
+        pass
+    for _ in from_json_steps(scanner.take(), message):
+        pass
+    return message
