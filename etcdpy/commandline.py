@@ -33,7 +33,9 @@ class Exit(IntEnum):
     OK = 0
     ERROR = 1
     BAD_CONNECTION = 2
+    BAD_INPUT = 3
     BAD_FEATURE = 4
+    INTERRUPTED = 5
     BAD_ARGUMENTS = 128
 
 
@@ -52,7 +54,8 @@ class FlagError(click.UsageError):
 
 def parse_go_int(text: str, base: int) -> int:
     """An int64 as Go's strconv.ParseInt reads it; base 0 goes by the prefix. Raises ValueError with Go's text."""
-    fits = _INTEGER.fullmatch(text) if base == 0 else re.fullmatch(r"[+-]?[0-9a-fA-F]+", text)
+    digits = {10: r"[+-]?[0-9]+", 16: r"[+-]?[0-9a-fA-F]+"}
+    fits = _INTEGER.fullmatch(text) if base == 0 else re.fullmatch(digits[base], text)
     if not fits:
         raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     octal = re.fullmatch(r"([+-]?)0([0-7]+)", text) if base == 0 else None

@@ -7,11 +7,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
+import grpc
+
 from etcdpy.client import op
 from etcdpy.client.balancer import Balancer
 from etcdpy.client.blocking import BlockingIo
 from etcdpy.client.core import Core, View, run
-from etcdpy.client.failures import ClientClosed, deadline_exceeded
+from etcdpy.client.failures import ClientClosed, Failure, deadline_exceeded
 from etcdpy.client.following import Following, WatchEnded
 from etcdpy.client.handle import (
     DEFAULT_ENDPOINT,
@@ -80,6 +82,27 @@ class Client(Handle):
     def do(self, call: Call[Answer]) -> Answer:
         """Make a call that a function of `etcdpy.client.op` has made up."""
         return run(self._view.do(call))
+
+    def stream(self, call: Call[Answer]) -> Iterator[Answer]:
+        """The answers of a call that streams them; a stream that breaks is not opened again.
+
+        Raises EtcdError, ClientClosed.
+        """
+        view = self._view
+        timeout = view.core.settings.timeout if call.timeout is None else call.timeout
+        opening = view.core.open(
+            call.method, [view.into(call.request)], timeout, require_leader=view.require_leader, only=view.only
+        )
+        number, stream = run(opening)
+        try:
+            while (answer := run(stream.read())) is not None:
+                yield view.out_of(answer)
+        except grpc.RpcError as error:
+            failure = Failure.of(error)
+            view.core.note(number, failure)
+            raise failure.error from None
+        finally:
+            stream.cancel()
 
     get = _made(op.get)
     put = _made(op.put)

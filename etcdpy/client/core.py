@@ -61,6 +61,8 @@ class Settings:
     dial_timeout: float = 2.0
     keepalive_time: float = 10.0
     keepalive_timeout: float = 5.0
+    send_bytes_max: int = -1
+    receive_bytes_max: int = -1
 
     def __post_init__(self) -> None:
         if not self.endpoints:
@@ -72,6 +74,8 @@ class Settings:
             # etcd ends connections whose pings come too often; its own client never pings more often either.
             ("grpc.keepalive_time_ms", round(max(10.0, self.keepalive_time) * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)),
+            ("grpc.max_send_message_length", self.send_bytes_max),
+            ("grpc.max_receive_message_length", self.receive_bytes_max),
             ("grpc.http2.max_pings_without_data", 0),  # a quiet watcher notices a dead connection as well
             # grpcio's name for how long one attempt to connect may take
             ("grpc.min_reconnect_backoff_ms", round(self.dial_timeout * 1000)),

@@ -27,7 +27,8 @@ class Options(TypedDict, total=False):
     logs in by itself, and again when its token has ended. `token`: one from elsewhere, instead. `timeout`: for a call
     with all its attempts, where the call says nothing else (10); None: as long as it takes. `dial_timeout`: for one
     attempt to connect (2). `keepalive_time`: a connection that is silent for so long is tried (10, and no less), and
-    is taken for dead `keepalive_timeout` later (5).
+    is taken for dead `keepalive_timeout` later (5). `send_bytes_max` and `receive_bytes_max`: the largest request and
+    answer (-1, no limit).
     """
 
     tls: TlsFiles | None
@@ -39,6 +40,8 @@ class Options(TypedDict, total=False):
     dial_timeout: float
     keepalive_time: float
     keepalive_timeout: float
+    send_bytes_max: int
+    receive_bytes_max: int
 
 
 class WatchFields(TypedDict, total=False):

@@ -10,8 +10,10 @@ import click
 from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import Command, Group, end_as_small_tools_do, run_tool
 from etcdpy.ctl.cluster import endpoint, member
-from etcdpy.ctl.kv import delete, get, put
+from etcdpy.ctl.kv import compaction, delete, get, put
+from etcdpy.ctl.lease import lease
 from etcdpy.ctl.options import global_options, option_lines
+from etcdpy.ctl.txn import txn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +81,9 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     click.echo(command.get_help(place))
 
 
-for _command in (get, put, delete, endpoint, version, member, options, help_):  # the order of etcdctl's suggestions
+for _command in (  # in the order in which etcdctl suggests them
+    get, put, delete, txn, compaction, endpoint, version, lease, member, options, help_,
+):  # fmt: skip
     etcdctl.add_command(_command)
 
 

@@ -39,7 +39,7 @@ class Answer(Generic[MessageT]):
     """One answer. A subclass says how it looks; what it leaves out is as etcdctl has it for most answers."""
 
     go_type: ClassVar[str] = ""
-    """Set where etcdctl's client wraps the message in a struct of its own, which protobuf cannot show."""
+    """Set where etcdctl's client has a type of its own for the message, which protobuf cannot show."""
 
     def __init__(self, message: MessageT) -> None:
         self.message = message

@@ -1,31 +1,29 @@
-"""`put`, `get`, `del`."""
+"""`get`, `put`, `del`, `compaction`."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from etcdpy.client.keys import prefix_end
 from etcdpy.commandline import INT, Command, Exit, Failure, parse_go_int
+from etcdpy.ctl.gotext import quote
 from etcdpy.ctl.options import global_options
 from etcdpy.ctl.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from etcdpy.proto import rpc_pb2
 
 DELETE_WARNING_SECONDS: Final = 2.0
 
 _BOTH = "`--prefix` and `--from-key` cannot be set at the same time, choose one"
 _TOO_MANY = "too many arguments, only accept one argument when `--prefix` or `--from-key` is set"
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """The range_end of all keys that begin with `prefix`; `\\0`, meaning no end, where there is none."""
-    trimmed = prefix.rstrip(b"\xff")
-    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 
 
 def key_range(words: tuple[str, ...], *, prefix: bool, from_key: bool) -> tuple[bytes, bytes]:
@@ -43,15 +41,15 @@ def key_range(words: tuple[str, ...], *, prefix: bool, from_key: bool) -> tuple[
 
 
 @click.command("put", cls=Command, globals_=global_options, short_help="Puts the given key into the store")
-@click.option("--lease", default="0", help="lease ID (in hexadecimal) to attach to the key")
-@click.option("--prev-kv", is_flag=True, help="return the previous key-value pair before modification")
-@click.option("--ignore-value", is_flag=True, help="updates the key using its current value")
-@click.option("--ignore-lease", is_flag=True, help="updates the key using its current lease")
+@click.option(
+    "--lease", default="0", metavar="string", help='The lease that the key ends with, in hexadecimal (default "0")'
+)
+@click.option("--prev-kv", is_flag=True, help="Show the pair that was there before")
+@click.option("--ignore-value", is_flag=True, help="Leave the value as it is")
+@click.option("--ignore-lease", is_flag=True, help="Leave the lease as it is")
 @click.argument("words", nargs=-1, metavar="<key> [value]")
 @click.pass_context
-def put(
-    ctx: click.Context, lease: str, prev_kv: bool, ignore_value: bool, ignore_lease: bool, words: tuple[str, ...]
-) -> None:
+def put(ctx: click.Context, /, **given: Any) -> None:
     """Put a key. Without a value it is read from standard input; after `--`, key and value may begin with `-`.
 
     \b
@@ -60,8 +58,18 @@ def put(
       etcdpyctl put manifest < manifest.yaml
       etcdpyctl put --prev-kv -- greeting -hello-
     """
-    from etcdpy.client.stubs import KV
+    request = put_request(**given)
+    session = Session(ctx)
+    from etcdpy.client.call import PUT
     from etcdpy.ctl.kv_answers import PutAnswer
+
+    session.show(PutAnswer(session.do(PUT, request)))
+
+
+def put_request(
+    words: tuple[str, ...], *, lease: str, prev_kv: bool, ignore_value: bool, ignore_lease: bool
+) -> rpc_pb2.PutRequest:
+    """The request that `put` describes. Raises Failure where it makes no sense."""
     from etcdpy.proto import rpc_pb2
 
     usage = "put command needs 1 argument and input from stdin or 2 arguments"
@@ -78,7 +86,7 @@ def put(
         lease_id = parse_go_int(lease, 16)
     except ValueError as error:
         raise Failure(Exit.BAD_ARGUMENTS, f"bad lease ID ({error}), expecting ID in Hex") from None
-    request = rpc_pb2.PutRequest(
+    return rpc_pb2.PutRequest(
         key=os.fsencode(words[0]),
         value=value,
         lease=lease_id,
@@ -86,9 +94,6 @@ def put(
         ignore_value=ignore_value,
         ignore_lease=ignore_lease,
     )
-    session = Session(ctx)
-    with session.channel() as channel:
-        session.show(PutAnswer(session.call(KV(channel).Put, request)))
 
 
 @click.command("get", cls=Command, globals_=global_options, short_help="Gets the key or a range of keys")
@@ -109,7 +114,7 @@ def put(
 @click.option("--stream", is_flag=True, help="Use the RangeStream RPC")
 @click.argument("words", nargs=-1, metavar="<key> [range_end]")
 @click.pass_context
-def get(ctx: click.Context, /, words: tuple[str, ...], **flags: Any) -> None:
+def get(ctx: click.Context, /, print_value_only: bool, stream: bool, **given: Any) -> None:
     """Get a key, or a range of keys.
 
     \b
@@ -118,27 +123,28 @@ def get(ctx: click.Context, /, words: tuple[str, ...], **flags: Any) -> None:
       etcdpyctl get /registry/ --prefix --keys-only
       etcdpyctl get a z --limit 10 -w json
     """
-    from etcdpy.client.stubs import KV
+    request = range_request(**given)
+    session = Session(ctx)
+    from etcdpy.client.call import RANGE
     from etcdpy.ctl.kv_answers import RangeAnswer
 
-    request = range_request(words, flags)
-    session = Session(ctx)
-    with session.channel() as channel:
-        stub = KV(channel)
-        if flags["stream"]:
-            answer = session.within_deadline(lambda seconds: _streamed(stub, request, seconds))
-        else:
-            answer = session.call(stub.Range, request)
-    session.show(RangeAnswer(answer, values_only=flags["print_value_only"], count_only=flags["count_only"]))
+    answer = _streamed(session, request) if stream else session.do(RANGE, request)
+    session.show(RangeAnswer(answer, values_only=print_value_only, count_only=given["count_only"]))
 
 
-def _streamed(stub: Any, request: rpc_pb2.RangeRequest, seconds: float) -> rpc_pb2.RangeResponse:
+def _streamed(session: Session, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeResponse:
+    from etcdpy.client.call import RANGE_STREAM
     from etcdpy.proto import rpc_pb2
 
     whole = rpc_pb2.RangeResponse()
-    for chunk in stub.RangeStream(request, timeout=seconds, wait_for_ready=True):
+    for chunk in session.stream(RANGE_STREAM, request):
         whole.MergeFrom(chunk.range_response)
     return whole
+
+
+def _range_operation(*, print_value_only: bool, stream: bool, **given: Any) -> rpc_pb2.RangeRequest:
+    """How an answer is fetched and shown is no part of a transaction."""
+    return range_request(**given)
 
 
 def serializable(consistency: str) -> bool:
@@ -148,8 +154,8 @@ def serializable(consistency: str) -> bool:
     return consistency == "s"
 
 
-def range_request(words: tuple[str, ...], flags: dict[str, Any]) -> rpc_pb2.RangeRequest:
-    """The request that the flags of `get` describe. Raises Failure where they contradict each other."""
+def range_request(words: tuple[str, ...], **flags: Any) -> rpc_pb2.RangeRequest:
+    """The request that `get` describes. Raises Failure where its flags contradict each other."""
     from etcdpy.proto import rpc_pb2
 
     if not words:
@@ -213,9 +219,7 @@ def _sorting(order: str, target: str) -> tuple[Any, Any]:
 @click.option("--range", "range_", is_flag=True, help="delete range of keys without the two seconds to think again")
 @click.argument("words", nargs=-1, metavar="<key> [range_end]")
 @click.pass_context
-def delete(
-    ctx: click.Context, prefix: bool, prev_kv: bool, from_key: bool, range_: bool, words: tuple[str, ...]
-) -> None:
+def delete(ctx: click.Context, /, **given: Any) -> None:
     """Delete a key, or a range of keys. `del "" --prefix` deletes everything.
 
     \b
@@ -224,8 +228,18 @@ def delete(
       etcdpyctl del /registry/ --prefix
       etcdpyctl del a z --range
     """
-    from etcdpy.client.stubs import KV
+    request = delete_request(**given)
+    session = Session(ctx)
+    from etcdpy.client.call import DELETE_RANGE
     from etcdpy.ctl.kv_answers import DeleteAnswer
+
+    session.show(DeleteAnswer(session.do(DELETE_RANGE, request)))
+
+
+def delete_request(
+    words: tuple[str, ...], *, prefix: bool, prev_kv: bool, from_key: bool, range_: bool
+) -> rpc_pb2.DeleteRangeRequest:
+    """The request that `del` describes; a range that was not asked for by --range waits. Raises Failure."""
     from etcdpy.proto import rpc_pb2
 
     if not 1 <= len(words) <= 2:
@@ -234,12 +248,53 @@ def delete(
     key, range_end = key_range(words, prefix=prefix, from_key=from_key)
     if len(words) == 2 and not range_:
         click.echo(
-            f'Warning: Keys between "{words[0]}" and "{words[1]}" will be deleted. Please interrupt the command within '
-            "next 2 seconds to cancel. You can provide `--range` flag to avoid the delay.",
+            f"Warning: Keys between {quote(words[0])} and {quote(words[1])} will be deleted. Please interrupt the "
+            "command within next 2 seconds to cancel. You can provide `--range` flag to avoid the delay.",
             err=True,
         )
         time.sleep(DELETE_WARNING_SECONDS)
+    return rpc_pb2.DeleteRangeRequest(key=key, range_end=range_end, prev_kv=prev_kv)
+
+
+class Operation(NamedTuple):
+    """A command that can be part of a transaction."""
+
+    name: str
+    command: click.Command
+    field: str
+    """Of a RequestOp."""
+    request: Callable[..., Any]
+    """From what the command was given to its request."""
+
+
+OPERATIONS: Final = (
+    Operation("put", put, "request_put", put_request),
+    Operation("get", get, "request_range", _range_operation),
+    Operation("del", delete, "request_delete_range", delete_request),
+)
+
+
+@click.command("compaction", cls=Command, globals_=global_options, short_help="Compacts the history of keys")
+@click.option("--physical", is_flag=True, help="Wait until the old revisions are gone from the disk")
+@click.argument("words", nargs=-1, metavar="<revision>")
+@click.pass_context
+def compaction(ctx: click.Context, physical: bool, words: tuple[str, ...]) -> None:
+    """Forget what was superseded at a revision: reads and watches of older ones end with an error.
+
+    \b
+    Examples:
+      etcdpyctl compaction 1234
+      etcdpyctl compaction --physical 1234
+    """
+    if len(words) != 1:
+        raise Failure(Exit.BAD_ARGUMENTS, "compaction command needs 1 argument")
+    try:
+        revision = parse_go_int(words[0], 10)
+    except ValueError as error:
+        raise Failure(Exit.ERROR, str(error)) from None
     session = Session(ctx)
-    with session.channel() as channel:
-        request = rpc_pb2.DeleteRangeRequest(key=key, range_end=range_end, prev_kv=prev_kv)
-        session.show(DeleteAnswer(session.call(KV(channel).DeleteRange, request)))
+    from etcdpy.client.call import COMPACT
+    from etcdpy.proto import rpc_pb2
+
+    session.do(COMPACT, rpc_pb2.CompactionRequest(revision=revision, physical=physical))
+    click.echo(f"compacted revision {revision}")

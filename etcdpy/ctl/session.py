@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.answers import Answer, check_format, show
 from etcdpy.ctl.options import Options, read_options
-from etcdpy.errors import Code
+from etcdpy.duration import NS_PER_SECOND
+from etcdpy.errors import Code, EtcdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import click
     import grpc
+    from google.protobuf.message import Message
 
-Reply = TypeVar("Reply")
+    from etcdpy.client.call import Method
+    from etcdpy.client.channels import TlsFiles
+    from etcdpy.client.client import Client
+
+Reply = TypeVar("Reply", bound="Message")
 
 DEADLINE_TEXT: Final = "context deadline exceeded"
 _NS_PER_MS: Final = 1_000_000
@@ -49,12 +55,92 @@ class Session:
     def __init__(self, ctx: click.Context) -> None:
         self.options: Options = read_options(ctx, os.environ)
         self.format: str = check_format(self.options.write_out)
+        self._ctx = ctx
+        self._client: Client | None = None
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
         self._token = self.options.token
 
     def show(self, answer: Answer[Any]) -> None:
         """Print an answer as --write-out and --hex say. Raises Failure for a format that it does not have."""
         show(answer, self.format, hexadecimal=self.options.hex)
+
+    # --- the client ---
+
+    @property
+    def client(self) -> Client:
+        """Of all endpoints; it ends with the command. Raises Failure."""
+        if self._client is None:
+            self._client = self.open_client(*self.options.endpoints)
+        return self._client
+
+    def open_client(self, *endpoints: str) -> Client:
+        """A client of some endpoints alone, as for a command that asks one after the other. Raises Failure."""
+        from etcdpy.client.client import Client  # brings in grpcio, which `version` need not pay for
+
+        if not endpoints:
+            raise Failure(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
+        options = self.options
+        reached = [self._reached(endpoint) for endpoint in endpoints]
+        return self._ctx.with_resource(
+            Client(
+                reached,
+                tls=self._tls_files(),
+                server_name=options.server_name,
+                user=options.user if options.password else "",
+                password=options.password,
+                token=options.token,
+                timeout=options.command_timeout_seconds,
+                dial_timeout=options.dial_timeout_ns / NS_PER_SECOND,
+                keepalive_time=options.keepalive_time_ns / NS_PER_SECOND,
+                keepalive_timeout=options.keepalive_timeout_ns / NS_PER_SECOND,
+                send_bytes_max=options.send_bytes_max,
+                receive_bytes_max=options.receive_bytes_max,
+            )
+        )
+
+    def _tls_files(self) -> TlsFiles | None:
+        from etcdpy.client.channels import TlsFiles
+
+        options = self.options
+        if not options.uses_tls:
+            return None
+        files = TlsFiles(options.trusted_ca, options.certificate, options.key)
+        try:
+            files.credentials()  # a file that is not there is told before anything is read or asked
+        except OSError as error:
+            text = f"open {error.filename}: {(error.strerror or '').lower()}"
+            raise Failure(Exit.BAD_ARGUMENTS, text) from None
+        return files
+
+    def _reached(self, endpoint: str) -> str:
+        """What to connect to for an endpoint: a relay of our own, where servers are not to be verified."""
+        if not self.options.skip_verify:
+            return endpoint
+        from etcdpy.client.channels import target_of
+        from etcdpy.client.unverified import UnverifiedRelay
+
+        target, secure = target_of(endpoint)
+        files = self._tls_files()
+        if secure is False or files is None:
+            return endpoint
+        try:
+            return self._ctx.with_resource(UnverifiedRelay(target, files)).target
+        except OSError as error:
+            raise Failure(Exit.BAD_ARGUMENTS, str(error)) from None
+
+    def do(self, method: Method[Any, Reply], request: Message, exit_code: Exit = Exit.ERROR) -> Reply:
+        """The answer of a unary call, within what is left of --command-timeout. Raises CallFailed."""
+        from etcdpy.client.call import Call
+
+        with failing(exit_code):
+            return self.client.do(Call(method, request, self.seconds_left()))
+
+    def stream(self, method: Method[Any, Reply], request: Message, exit_code: Exit = Exit.ERROR) -> Iterator[Reply]:
+        """The answers of a call that streams them, within what is left of --command-timeout. Raises CallFailed."""
+        from etcdpy.client.call import Call
+
+        with failing(exit_code):
+            yield from self.client.stream(Call(method, request, self.seconds_left()))
 
     def seconds_left(self) -> float:
         """Until the command's deadline, and never less than nothing."""
@@ -175,11 +261,23 @@ class Session:
             raise call_failed(error) from None
 
 
+@contextmanager
+def failing(exit_code: Exit = Exit.ERROR) -> Iterator[None]:
+    """Turn the client's errors into the command's. Raises CallFailed."""
+    try:
+        yield
+    except EtcdError as error:
+        raise CallFailed(error.code, go_text(error.code, error.message), exit_code) from None
+
+
 def call_failed(error: Any) -> CallFailed:
     """grpcio's error, with the text that etcd's Go client shows."""
-    code, text = Code(error.code().value[0]), error.details() or ""
+    code = Code(error.code().value[0])
+    return CallFailed(code, go_text(code, error.details() or ""))
+
+
+def go_text(code: Code, text: str) -> str:
+    """An error as etcd's Go client shows it."""
     if text.startswith(("etcdserver: ", "auth: ")):
-        return CallFailed(code, text)
-    if code is Code.DEADLINE_EXCEEDED:
-        return CallFailed(code, DEADLINE_TEXT)
-    return CallFailed(code, f"rpc error: code = {code.label} desc = {text}")
+        return text
+    return DEADLINE_TEXT if code is Code.DEADLINE_EXCEEDED else f"rpc error: code = {code.label} desc = {text}"

@@ -192,8 +192,8 @@ def _as_a_process(environment: dict[str, str], stdin: bytes) -> Iterator[tuple[i
 def _complaints(err: str) -> str:
     """Standard error without the log lines of the client, and without the usage behind a refused command line."""
     kept = [line for line in err.splitlines() if not line.startswith('{"level"')]
-    end = next((place for place, line in enumerate(kept) if line.startswith("Usage:")), len(kept))
-    return "\n".join(kept[:end]).rstrip("\n")
+    text = "\n".join(kept)
+    return re.sub(r"^Usage:.*?(^Error:|\Z)", r"\1", text, flags=re.DOTALL | re.MULTILINE).rstrip("\n")
 
 
 def _without_help(out: str) -> str:

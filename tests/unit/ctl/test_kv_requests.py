@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from etcdpy.commandline import Exit, Failure
-from etcdpy.ctl.kv import key_range, prefix_end, range_request
+from etcdpy.ctl.kv import key_range, range_request
 from etcdpy.proto.rpc_pb2 import RangeRequest
 
 FLAGS: dict[str, Any] = {
@@ -16,14 +16,7 @@ FLAGS: dict[str, Any] = {
 
 
 def request(*words: str, **flags: Any) -> RangeRequest:
-    return range_request(words, {**FLAGS, **flags})
-
-
-@pytest.mark.parametrize(
-    ("prefix", "end"), [(b"a", b"b"), (b"a\xff", b"b"), (b"\xff", b"\0"), (b"/r/", b"/r0"), (b"", b"\0")]
-)
-def test_the_end_of_a_prefix(prefix: bytes, end: bytes) -> None:
-    assert prefix_end(prefix) == end
+    return range_request(words, **{**FLAGS, **flags})
 
 
 @pytest.mark.parametrize(
