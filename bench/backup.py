@@ -9,7 +9,7 @@ alone, then while saves follow one another; each one's `snapshot restore`, and i
 from __future__ import annotations
 
 import argparse
-import re
+import math
 import sys
 import tempfile
 import threading
@@ -90,10 +90,8 @@ def lag(member: Member) -> tuple[float, float]:
     """Wake-ups of the loop, and those that came less than 10 ms late."""
     if member.kind == "etcd":
         return 0.0, 0.0
-    text = member.http("GET", "/metrics").body.decode()
-    counts = dict(re.findall(r'etcdpy_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text))
-    below = max((bound for bound in counts if float(bound) <= 0.0101), key=float)
-    return float(counts["+Inf"]), float(counts[below])
+    counts = member.histogram("etcdpy_loop_lag_seconds")
+    return counts[math.inf], counts[0.01]
 
 
 def measure(kind: Kind, megabytes: int, directory: Path) -> Figures:

@@ -199,8 +199,9 @@ class Callers:
                 rules.check_read(self.store, who, key)
 
     def check_unchanged(self, who: Identity) -> None:
-        """Raises AuthOldRevision when users or roles have changed since `who` was identified."""
-        if who.revision and who.revision != self.store.revision:
+        """Raises AuthOldRevision when users or roles have changed since `who` was identified, or were switched on."""
+        store = self.store
+        if who.revision != store.revision and (who.revision or store.enabled):
             raise AuthOldRevision
 
     # --- wrappers of handlers ---

@@ -131,19 +131,21 @@ class LeaseService:
     async def renew_here(self, lease_id: int, allowed: Callable[[], Awaitable[None]] | None = None) -> int:
         """Renew a lease as the leader. Raises LeaseNotFound, NotPrimary, EtcdError.
 
-        `allowed` is asked once the lease can be seen; what another member asks for it has allowed itself.
+        `allowed` is asked once the lease can be seen, and again after each wait, in the turn in which it is renewed;
+        what another member asks for it has allowed itself.
         """
         lessor, leader = self._lessor, self._leader
         if not await leader.confirm_leadership():
             raise StatusError(Code.UNKNOWN, "not a primary lessor")
         if not (self._fast_keep_alive and lessor.exists(lease_id)):
             await leader.wait_applied()  # it may be in the log and not applied yet
-        if allowed is not None:
-            await allowed()
         while True:
+            if allowed is not None:
+                await allowed()
+            if lessor.must_reset_checkpoint(lease_id):
+                await self._checkpoint(lease_id, 0)
+                continue
             try:
-                if lessor.must_reset_checkpoint(lease_id):
-                    await self._checkpoint(lease_id, 0)
                 return lessor.renew(lease_id, self._clock())
             except LeaseExpiring:
                 gone = asyncio.get_running_loop().create_future()

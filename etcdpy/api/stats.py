@@ -152,6 +152,7 @@ class ProcessStats:
     descriptors_used: int = 0
     virtual_memory_max_bytes: float = -1
     loop_lag: Buckets | None = None
+    loop_lag_own: Buckets | None = None
     log_lines_dropped: int = 0
     audit_lines_dropped: int = 0
     client_requests_refused: ByLabels = field(default_factory=dict)

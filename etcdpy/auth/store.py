@@ -94,8 +94,12 @@ class AuthStore:
         """Told after each change, in the place among the entries where it counts."""
 
     def restore(self) -> None:
-        """Read what is stored, in place of what was known. Nobody is told; tokens stay if users stay switched on."""
-        backend = self._backend
+        """Read what is stored, in place of what was known. Nobody is told.
+
+        Tokens stay if nothing has changed. Where something has, as in a state from another member, nobody can tell here
+        whose password was another in between, or who was gone; so all log in again. etcd's tokens stay.
+        """
+        backend, before = self._backend, self.revision
         self.enabled = backend.get(_ENABLED_KEY) == b"\x01"
         stored = backend.get(_REVISION_KEY)
         self.revision = int.from_bytes(stored, "big") if stored else _FIRST_REVISION
@@ -104,10 +108,10 @@ class AuthStore:
         self._users = {user.name.decode(): user for user in users}
         self._roles = {role.name.decode(): role for role in roles}
         self._forget_conclusions()
+        if not self.enabled or self.revision != before:
+            self.tokens.disable()
         if self.enabled:
             self.tokens.enable()
-        else:
-            self.tokens.disable()
 
     def _records(self, prefix: bytes) -> Iterable[bytes]:
         return [record for _, record in self._backend.scan(prefix, prefix[:-1] + b"\x01")]

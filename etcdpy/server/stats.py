@@ -216,6 +216,7 @@ class MemberStats:
             descriptors_used=process.descriptors_used(),
             virtual_memory_max_bytes=resource.getrlimit(resource.RLIMIT_AS)[0],
             loop_lag=self._lag.histogram,
+            loop_lag_own=self._lag.own,
             log_lines_dropped=logs.dropped_lines(),
             audit_lines_dropped=self.audit.dropped if self.audit is not None else 0,
             client_requests_refused=self.client_limits.refused() if self.client_limits is not None else {},

@@ -2,12 +2,14 @@
 
 python -m tests.fuzz --surface NAME --seed N      one seed again
 python -m tests.fuzz --soak SECONDS [--surface NAME]   random seeds for that long, all surfaces in turn
+python -m tests.fuzz --soak SECONDS --inputs 1000000   the same, over as soon as that many inputs were played
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import random
 import subprocess
 import sys
@@ -33,14 +35,14 @@ def quiet() -> None:
     logger.propagate = False
 
 
-def soak(seconds: float, surfaces: list[Surface]) -> int:
-    """Random seeds; the number of those that fail."""
+def soak(seconds: float, inputs_max: float, surfaces: list[Surface]) -> int:
+    """Random seeds, until the time is over or that many inputs were played; the number of seeds that fail."""
     draw = random.SystemRandom()
     begin = said = time.monotonic()
     inputs: Counter[str] = Counter()
     failed: list[str] = []
     turn = 0
-    while time.monotonic() - begin < seconds:
+    while time.monotonic() - begin < seconds and inputs.total() < inputs_max:
         surface = surfaces[turn % len(surfaces)]
         turn += 1
         until = min(time.monotonic() + SHARE_SECONDS, begin + seconds)
@@ -54,7 +56,7 @@ def soak(seconds: float, surfaces: list[Surface]) -> int:
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"{said - begin:.0f} s: {inputs.total()} inputs, {len(failed)} failed", flush=True)
-    print(f"{inputs.total()} inputs, {len(failed)} failed", *failed, sep="\n  ")
+    print(f"{time.monotonic() - begin:.0f} s: {inputs.total()} inputs, {len(failed)} failed", *failed, sep="\n  ")
     print("  " + ", ".join(f"{name} {count}" for name, count in sorted(inputs.items())))
     return len(failed)
 
@@ -64,11 +66,12 @@ def main() -> int:
     parser.add_argument("--surface", choices=sorted(BY_NAME))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--soak", type=float, metavar="SECONDS")
+    parser.add_argument("--inputs", type=int, default=math.inf, metavar="N", help="end a soak after so many")
     options = parser.parse_args()
     quiet()
     if options.soak is not None:
         chosen = [BY_NAME[options.surface]] if options.surface else [surface for surface, _ in SURFACES]
-        return 1 if soak(options.soak, chosen) else 0
+        return 1 if soak(options.soak, options.inputs, chosen) else 0
     if options.seed is None or options.surface is None:
         parser.error("say which --surface and --seed, or how long to --soak")
     result = run(BY_NAME[options.surface], options.seed)

@@ -1,4 +1,5 @@
-"""A cluster moves from etcd to etcdpy and back, one member at a time, while it is used."""
+"""A cluster moves from etcd to etcdpy and back, one member at a time, while it is used; and from etcd 3.6, which is
+its upgrade as well."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.client import prefix_end
-from tests.support.cluster import Cluster, ClusterTls
+from tests.support.client import prefix_end, wait_until
+from tests.support.cluster import Cluster, ClusterTls, cluster_versions
 from tests.support.traffic import Watcher, Writer, every_event
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def replace_each(cluster: Cluster, kind: Kind, writer: Writer) -> None:
     cluster.assert_equal()
 
 
-@pytest.mark.parametrize("way", [["etcd", "etcdpy", "etcd"]], ids="-".join)
+@pytest.mark.parametrize("way", [["etcd", "etcdpy", "etcd"], ["etcd-3.6", "etcdpy"]], ids=" to ".join)
 def test_a_cluster_moves_while_it_is_used(way: list[Kind], tmp_path: Path) -> None:
     """Over mutual TLS, with a writer and a watcher: nothing acknowledged is lost, and the watcher misses nothing."""
     here, *further = way
@@ -47,6 +48,7 @@ def test_a_cluster_moves_while_it_is_used(way: list[Kind], tmp_path: Path) -> No
                 replace_each(cluster, kind, writer)
                 assert {member.kind for member in cluster.members} == {kind}
             writer.wait(50)
+            wait_until(lambda: cluster_versions(cluster) == {"3.7.0"}, 10)
             watcher.wait_revision(max(writer.acknowledged.values()))
         client = cluster.client(cluster.leader())
         assert client.range(b"leased").kvs[0].lease == lease

@@ -15,7 +15,7 @@ import pytest
 
 from etcdpy.proto import rpc_pb2
 from tests.support.client import prefix_end, wait_until
-from tests.support.cluster import Cluster, ClusterMember, SharedCluster
+from tests.support.cluster import Cluster, ClusterMember, SharedCluster, cluster_versions
 from tests.support.traffic import event_of, every_event
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ COMPOSITIONS: Final[list[list[Kind]]] = [
     ["etcd", "etcd", "etcd"],
     ["etcd", "etcd", "etcdpy"],
     ["etcdpy", "etcdpy", "etcd"],
+    ["etcdpy", "etcd-3.6", "etcdpy"],
 ]
 _prefixes = itertools.count(1)
 
@@ -71,6 +72,12 @@ def elect_by_kill(cluster: Cluster, target: ClusterMember, prefix: bytes) -> Clu
     cluster.faults.heal()
     assert cluster.leader() is target
     return leader
+
+
+def test_the_cluster_runs_at_its_oldest_release(mixture: SharedCluster) -> None:
+    with mixture.borrow() as cluster:
+        oldest = "3.6.0" if "etcd-3.6" in mixture.kinds else "3.7.0"
+        wait_until(lambda: cluster_versions(cluster) == {oldest}, 10)
 
 
 def test_every_member_wins_an_election_after_a_kill(mixture: SharedCluster, prefix: bytes) -> None:

@@ -1,7 +1,8 @@
 """Run whole clusters under a seed.
 
-python -m tests.simulation --seed N [--members 3|5] [--ticks N] [--trace]    one run, step by step if wanted
-python -m tests.simulation --soak SECONDS                                    random seeds for that long
+python -m tests.simulation --seed N [--members 3|5] [--ticks N] [--users] [--trace]
+                                             one run, step by step if wanted; with clients who have users and rights
+python -m tests.simulation --soak SECONDS    random seeds for that long
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from tests.simulation.cluster import TICKS, Cluster
 from tests.simulation.violation import Violation
@@ -20,11 +22,28 @@ from tests.simulation.violation import Violation
 PROGRESS_SECONDS = 30.0
 SOAK_MEMBERS = (3, 3, 3, 5)
 SOAK_TICKS = (TICKS, TICKS, 4 * TICKS)
+SOAK_USERS = (False, False, True)
 
 
-def run(seed: str, members: int, ticks: int, *, trace: bool = False) -> str | None:
+class Case(NamedTuple):
+    """One run."""
+
+    seed: str
+    members: int = 3
+    ticks: int = TICKS
+    users: bool = False
+
+    def __str__(self) -> str:
+        """How to see that run again."""
+        users = " --users" if self.users else ""
+        return f"python -m tests.simulation --seed {self.seed} --members {self.members} --ticks {self.ticks}{users}"
+
+
+def run(case: Case, *, trace: bool = False) -> str | None:
     """What a run found wrong; None when it is sound."""
-    cluster = Cluster(seed, members=members, ticks=ticks, trace=print if trace else None)
+    cluster = Cluster(
+        case.seed, members=case.members, ticks=case.ticks, users=case.users, trace=print if trace else None
+    )
     try:
         cluster.run()
     except Violation as violation:
@@ -34,11 +53,6 @@ def run(seed: str, members: int, ticks: int, *, trace: bool = False) -> str | No
     return None
 
 
-def again(seed: str, members: int, ticks: int) -> str:
-    """How to see that run again."""
-    return f"python -m tests.simulation --seed {seed} --members {members} --ticks {ticks}"
-
-
 def soak(seconds: float) -> int:
     """Random seeds; the number of those that fail."""
     draw = random.SystemRandom()
@@ -46,11 +60,13 @@ def soak(seconds: float) -> int:
     count = 0
     failed: list[str] = []
     while time.monotonic() - begin < seconds:
-        chosen = (str(draw.getrandbits(40)), draw.choice(SOAK_MEMBERS), draw.choice(SOAK_TICKS))
-        finding = run(*chosen)
+        chosen = Case(
+            str(draw.getrandbits(40)), draw.choice(SOAK_MEMBERS), draw.choice(SOAK_TICKS), draw.choice(SOAK_USERS)
+        )
+        finding = run(chosen)
         count += 1
         if finding is not None:
-            failed.append(again(*chosen))
+            failed.append(str(chosen))
             print(f"FAILED {failed[-1]}\n  {finding}", flush=True)
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
@@ -64,6 +80,7 @@ def main() -> int:
     parser.add_argument("--seed")
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--ticks", type=int, default=TICKS)
+    parser.add_argument("--users", action="store_true")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--soak", type=float, metavar="SECONDS")
     options = parser.parse_args()
@@ -72,7 +89,8 @@ def main() -> int:
         return 1 if soak(options.soak) else 0
     if options.seed is None:
         parser.error("say which --seed, or how long to --soak")
-    finding = run(options.seed, options.members, options.ticks, trace=options.trace)
+    case = Case(options.seed, options.members, options.ticks, options.users)
+    finding = run(case, trace=options.trace)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     print(f"seed {options.seed} at {commit.strip() or 'no commit'}, Python {platform.python_version()}: ", end="")
     print(finding or "sound")

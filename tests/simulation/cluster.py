@@ -23,6 +23,17 @@ from tests.simulation.leases import HOLDERS, SHARE_OF_SEEDS, Holder, Leases
 from tests.simulation.member import CLUSTER_ID, Process
 from tests.simulation.network import Network, Weather
 from tests.simulation.operator import Operator
+from tests.simulation.rights import RightsLog
+from tests.simulation.users import (
+    ADMINISTRATORS,
+    USER_CLIENTS,
+    USER_WATCHERS,
+    USERS,
+    Administrator,
+    UserClient,
+    UserWatcher,
+    World,
+)
 from tests.simulation.violation import Violation
 from tests.simulation.watcher import Watcher
 from tests.support import memory_engine
@@ -47,8 +58,15 @@ class Cluster:
     """`run` raises Violation, and leaves `digest`, which is the same for the same seed."""
 
     def __init__(
-        self, seed: str, *, members: int = 3, ticks: int = TICKS, trace: Callable[[str], None] | None = None
+        self,
+        seed: str,
+        *,
+        members: int = 3,
+        ticks: int = TICKS,
+        users: bool = False,
+        trace: Callable[[str], None] | None = None,
     ) -> None:
+        """`users`: all clients are users whose rights change as they go, in place of those who may do everything."""
         self.seed = seed
         self.ticks = ticks
         self.checks = Checks()
@@ -56,7 +74,8 @@ class Cluster:
         self._show = trace
         self._digest = hashlib.sha256()
         self.draws = {
-            name: random.Random(f"{seed}/{name}") for name in ("net", "disk", "clock", "load", "faults", "lease")
+            name: random.Random(f"{seed}/{name}")
+            for name in ("net", "disk", "clock", "load", "faults", "lease", "users")
         }
         self.mix = faults.draw_mix(self.draws["faults"])
         self.network = Network(self.time, self.draws["net"], self._deliver, self._lost, self.trace)
@@ -88,13 +107,25 @@ class Cluster:
                 self.trace,
                 joins_keys=self.joins_keys,
             )
-            for number in range(CLIENTS)
+            for number in range(0 if users else CLIENTS)
         ]
         self.operator = Operator(self.time, load, self._any_process, self._next_member, self.trace)
-        self.watchers = [Watcher(f"w{number}", self.time, load, self._any_process) for number in range(WATCHERS)]
+        self.watchers = [
+            Watcher(f"w{number}", self.time, load, self._any_process) for number in range(0 if users else WATCHERS)
+        ]
         self.leases = Leases(self.time, 1.0 + self.mix.drift)
+        self.holders = [] if users else self._make_holders()
+        self.rights = RightsLog() if users else None
+        self.user_clients, self.administrators, self.user_watchers = self._make_users()
+        self.retired: set[int] = set()
+        """Members that were removed; they end sooner or later, and do not come back."""
+        self._newest_member = members
+        for each in ids:
+            self._add_machine(each)
+
+    def _make_holders(self) -> list[Holder]:
         lease = self.draws["lease"]
-        self.holders = [
+        return [
             Holder(
                 number,
                 self.time,
@@ -107,11 +138,18 @@ class Cluster:
             )
             for number in range(HOLDERS if lease.random() < SHARE_OF_SEEDS else 0)
         ]
-        self.retired: set[int] = set()
-        """Members that were removed; they end sooner or later, and do not come back."""
-        self._newest_member = members
-        for each in ids:
-            self._add_machine(each)
+
+    def _make_users(self) -> tuple[list[UserClient], list[Administrator], list[UserWatcher]]:
+        if self.rights is None:
+            return [], [], []
+        world = World(self.time, self.draws["users"], partial(self._any_process, "users"), self.rights, self.trace)
+        clients = [UserClient(f"uc{each}", world, USERS[each % len(USERS)]) for each in range(USER_CLIENTS)]
+        administrators = [Administrator(f"admin{each}", world) for each in range(ADMINISTRATORS)]
+        return clients, administrators, [UserWatcher(each, world, clients) for each in range(USER_WATCHERS)]
+
+    @property
+    def _askers(self) -> list[Client | UserClient]:
+        return [*self.clients, *self.user_clients]
 
     def _add_machine(self, member: int) -> None:
         self.media[member] = faults.Disk(self.time, self.draws["disk"], self.mix)
@@ -123,10 +161,8 @@ class Cluster:
     def run(self) -> None:
         for member in sorted(self.disks):
             self.start(member)
-        for client in self.clients:
-            client.begin()
-        for watcher in self.watchers:
-            watcher.begin()
+        for each in (*self._askers, *self.administrators, *self.watchers, *self.user_watchers):
+            each.begin()
         for holder in self.holders:
             holder.begin()
         self.operator.begin()
@@ -191,12 +227,9 @@ class Cluster:
             return
         self.trace(f"{member} is gone")
         process.crash(self.draws["disk"], power=power)
-        for client in self.clients:
-            if client.process is process:
-                client.lost()
-        for watcher in self.watchers:
-            if watcher.process is process:
-                watcher.lost()
+        for each in (*self._askers, *self.administrators, *self.watchers, *self.user_watchers):
+            if each.process is process:
+                each.lost()
 
     def died(self, process: Process, reason: str) -> None:
         """A process ends itself; somebody starts it again."""
@@ -401,20 +434,17 @@ class Cluster:
             self._start_again(member)
 
     def _await_convergence(self) -> None:
-        answers = [client.answers for client in self.clients]
+        clients = self._askers
+        answers = [client.answers for client in clients]
         for _ in range(HEALING_TICKS_MAX):
             self.time.run_until(self.time.now + TICK_SECONDS)
-            if all(client.answers > before for client, before in zip(self.clients, answers, strict=True)):
+            if all(client.answers > before for client, before in zip(clients, answers, strict=True)):
                 break
         else:
-            waiting = [
-                client.name for client, before in zip(self.clients, answers, strict=True) if client.answers <= before
-            ]
+            waiting = [client.name for client, before in zip(clients, answers, strict=True) if client.answers <= before]
             raise Violation(f"no answer for {waiting} in {HEALING_TICKS_MAX} ticks without faults: {self.describe()}")
-        for client in self.clients:
-            client.stopped = True
-        for holder in self.holders:
-            holder.stopped = True
+        for each in (*clients, *self.administrators, *self.holders):
+            each.stopped = True
         for _ in range(HEALING_TICKS_MAX):
             self.time.run_until(self.time.now + TICK_SECONDS)
             if self._is_settled():
@@ -429,7 +459,7 @@ class Cluster:
         applied = {process.applier.applied_index for process in processes}
         committed = {process.raw.committed for process in processes}
         last = {process.engine.log.last_index() for process in processes}
-        if any(client.busy for client in self.clients) or sorted(self.processes) != self.machines:
+        if any(each.busy for each in (*self._askers, *self.administrators)) or sorted(self.processes) != self.machines:
             return False
         if any(process.lessor.leases() for process in processes):
             return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdpy import VERSION, limits
@@ -15,7 +16,6 @@ from etcdpy.apply.applier import Applier
 from etcdpy.apply.entry_data import EntryEncoder, id_seed
 from etcdpy.apply.proposal import Proposal
 from etcdpy.auth.identity import NOBODY
-from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import EtcdError, LeaseNotFound
 from etcdpy.lease.lessor import LeaseExpiring, Lessor, NotPrimary
@@ -30,6 +30,8 @@ from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server.node import Node
 from etcdpy.server.slow_requests import SlowRequests
+from etcdpy.server.users import Users
+from tests.simulation.door import Door
 from tests.simulation.snapshots import Receiver
 from tests.simulation.violation import Violation
 from tests.support.memory_engine import MemoryEngine
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.clock import Loop
     from tests.simulation.leases import Leases
+    from tests.simulation.rights import RightsLog
     from tests.support.memory_engine import Disk, Medium
 
     Done = Callable[["Outcome | EtcdError"], None]
@@ -66,6 +69,8 @@ class Cluster(Protocol):
     def checks(self) -> Checks: ...
     @property
     def leases(self) -> Leases: ...
+    @property
+    def rights(self) -> RightsLog | None: ...
     def send(self, process: Process, messages: Sequence[Message]) -> None: ...
     def died(self, process: Process, reason: str) -> None: ...
     def elected(self, process: Process) -> None: ...
@@ -154,8 +159,14 @@ class Process:
         backend = self.engine.state
         self.membership = Membership(backend, max_learners=2)
         self.alarms = AlarmStore(backend)
-        self.auth = AuthStore(backend, SimpleTokens(300))
         self.lessor = self.make_lessor(backend)
+        self.config: Any = SimpleNamespace(
+            client_cert_auth=True,
+            request_timeout_seconds=REQUEST_TIMEOUT_SECONDS,
+            heartbeat_interval_ms=HEARTBEAT_SECONDS * 1000,
+        )
+        self.users = self._make_users()
+        self.auth = self.users.store
         self.store = Store(backend, self.lessor)
         if identity % 2:
             self.store.slice_keys = 1  # what others apply in one go is done in slices here
@@ -170,6 +181,8 @@ class Process:
         self.applier = self._make_applier()
         self.node = self._make_node()
         self.receiver = Receiver(self)
+        self.door = Door(self)
+        self.auth.on_change = self.users_changed
         self._compacting: Any = None
         self._serving_watchers = False
         self._published = False
@@ -181,6 +194,24 @@ class Process:
         return Lessor(
             backend, minimum_ttl=MINIMUM_TTL_SECONDS, checkpoint_persist=True, retry_seconds=REQUEST_TIMEOUT_SECONDS
         )
+
+    def _make_users(self) -> Users:
+        stands_for: Any = self.loop
+        return Users(
+            self.config,
+            self.engine.state,
+            self.lessor,
+            SimpleTokens(300),
+            stands_for,
+            lambda: self.applier.applied_index,
+            self._into_log,
+        )
+
+    def _into_log(self, proposal: Any) -> None:
+        call = getattr(proposal, "call", None)
+        if call is not None:
+            call.payload = proposal.data
+        self.node.propose(proposal)
 
     def _make_raw(self, options: dict[str, Any]) -> RawNode:
         return RawNode(
@@ -257,6 +288,7 @@ class Process:
     def _tick(self) -> None:
         self.loop.call_later(HEARTBEAT_SECONDS, self._tick)
         self.node.tick()
+        self.users.waits.expire()
         if self.alive and not self._published and self.node.leader and self.membership.get(self.id):
             self._publish()
         if self.lessor.is_primary and self.loop.time() >= self._lease_look_at:
@@ -269,9 +301,8 @@ class Process:
         """Leases have expired, and others may have elected another leader meanwhile."""
         if error is None and self.lessor.is_primary:
             for lease in expired:
-                request = rpc_pb2.LeaseRevokeRequest(ID=lease)
-                data = self.encoder.encode("lease_revoke", request.SerializeToString())
-                self.node.propose_as_leader(Pending("lease_revoke", request, data, lambda _outcome: None))
+                revocation = self._own("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease), lambda _outcome: None)
+                self.node.propose_as_leader(revocation)
 
     def renew(self, lease: int, told: Callable[[int | None], None]) -> None:
         """The TTL that a lease has again, 0 when it is gone, None when this member cannot say."""
@@ -310,9 +341,14 @@ class Process:
 
     def propose(self, kind: str, request: Request, done: Done) -> bytes:
         """Returns the entry's payload, by which it can be told in the log."""
-        data = self.encoder.encode(kind, request.SerializeToString())
-        self.node.propose(Pending(kind, request, data, done))
-        return data
+        pending = self._own(kind, request, done)
+        self.node.propose(pending)
+        return pending.data
+
+    def _own(self, kind: str, request: Request, done: Done) -> Pending:
+        pending = Pending(kind, request, self.encoder.encode(kind, request.SerializeToString()), done)
+        self.users.sign_own(pending)
+        return pending
 
     def when_linearizable(self, ready: Callable[[EtcdError | None], None]) -> None:
         self.node.when_linearizable(ready)
@@ -361,12 +397,27 @@ class Process:
         configurations = [self.raw.conf_state(), *self.cluster.leader_configurations()]
         self.cluster.checks.applied(self.id, entries, configurations)
         self.cluster.leases.committed(entries)
+        if self.cluster.rights is not None:
+            self.cluster.rights.committed(entries)
 
     def entries_applied(self) -> None:
         if not self.lessor.is_primary and self.node.leads and self.applier.applied_term == self.node.term:
             self.lessor.promote(self.loop.time(), self._election_seconds)
         index, revision = self.applier.applied_index, self.store.current_revision
         self.cluster.trace(f"{self.id} applied {index} r{revision}")
+        self._notify_watchers()
+        self.users.waits.serve()
+        self.cluster.checks.state(self.id, index, revision, self.engine.state.whole_digest)
+        if self.cluster.rights is not None and not self.applier.under_way:
+            self.cluster.rights.state(self.id, index, revision, self.auth.revision)
+
+    def users_changed(self) -> None:
+        """As `etcdpy.server.member` does: watchers first get what came before."""
+        self.applier.restore()
+        self._notify_watchers()
+        self.door.users_changed()
+
+    def _notify_watchers(self) -> None:
         unnoted = self.store.unnoted
         if unnoted is not None:
             self.store.unnoted = None
@@ -379,7 +430,6 @@ class Process:
             self.cluster.checks.changes(self.id, changes)
             self.hub.notify(changes)
             self.serve_watchers()
-        self.cluster.checks.state(self.id, index, revision, self.engine.state.whole_digest)
 
     def send(self, messages: Sequence[Message]) -> None:
         self.cluster.send(self, messages)
@@ -392,6 +442,7 @@ class Process:
     def state_is_replaced(self) -> None:
         """In the turn in which everything goes over to another member's state."""
         self._compacting = None
+        self.users_changed()
         if self.store.compactions.pending:
             self._compact_later()
         self.serve_watchers()

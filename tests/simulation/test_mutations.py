@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation import mutations
-from tests.simulation.__main__ import run
-from tests.simulation.cluster import TICKS
+from tests.simulation import mutations, rights_mutations
+from tests.simulation.__main__ import Case, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,4 +21,12 @@ def test_a_planted_bug_is_found(
     mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutation(monkeypatch)
-    assert any(run(str(seed), 3, TICKS) is not None for seed in range(SEEDS)), "no seed finds it"
+    assert any(run(Case(str(seed))) is not None for seed in range(SEEDS)), "no seed finds it"
+
+
+@pytest.mark.parametrize("mutation", rights_mutations.ALL, ids=lambda each: each.__name__)
+def test_a_bug_of_rights_is_found(
+    mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutation(monkeypatch)
+    assert any(run(Case(str(seed), users=True)) is not None for seed in range(SEEDS)), "no seed finds it"

@@ -28,6 +28,8 @@ def judge(cluster: Cluster) -> None:
     hashes = cluster.hashes()
     if len(set(hashes.values())) > 1:
         raise Violation(f"members hash differently: {hashes}")
+    if cluster.rights is not None:
+        cluster.rights.judge()
     for watcher in cluster.watchers:
         watcher.check(cluster.checks.history)
     asked = [each for client in cluster.clients for each in client.asked]

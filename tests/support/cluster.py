@@ -378,6 +378,11 @@ class Cluster:
         return revision
 
 
+def cluster_versions(cluster: Cluster) -> set[object]:
+    """The versions that the members take their cluster to run at."""
+    return {member.http("GET", "/version").json()["etcdcluster"] for member in cluster.answering}
+
+
 class SharedCluster:
     """A cluster that many tests use one after the other; one that fails takes it down, and the next has a new one."""
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -23,8 +24,9 @@ from tests.support.reference import reference_binary
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Kind = Literal["etcd", "etcdpy"]
+Kind = Literal["etcd", "etcd-3.6", "etcdpy"]
 KINDS: Final[tuple[Kind, ...]] = ("etcd", "etcdpy")
+"""What is held beside each other. The release before etcd's is there for clusters that are half upgraded."""
 
 READY_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 15.0
@@ -78,8 +80,8 @@ def free_port() -> int:
 
 def command_of(kind: Kind) -> list[str]:
     """How a server of this kind is started."""
-    if kind == "etcd":
-        return [str(reference_binary("etcd"))]
+    if kind != "etcdpy":
+        return [str(reference_binary(kind))]
     built = os.environ.get(BUILT_VARIABLE)
     if built:
         assert Path(built, "etcdpy").is_dir(), f"{BUILT_VARIABLE} names no build: {built}"  # else the sources would run
@@ -281,6 +283,13 @@ class Member:
         if default is not None:
             return default
         raise AssertionError(f"/metrics has no {name}")
+
+    def histogram(self, name: str) -> dict[float, float]:
+        """A histogram of /metrics: upper bound to the number of samples up to it."""
+        text = self.http("GET", "/metrics").body.decode()
+        found = re.findall(rf'{name}_bucket\{{le="([^"]+)"\}} (\S+)', text)
+        assert found, f"/metrics has no {name}"
+        return {float(bound): float(count) for bound, count in found}
 
     def log_text(self) -> str:
         """Everything it has written so far."""

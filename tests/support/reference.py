@@ -24,6 +24,7 @@ BUILD_SECONDS_MAX: Final = 1200
 # What the callers ask for -> (the module directory that builds it, the file that `go build` writes)
 _BUILT_BY: Final = {
     "etcd": (MODULES, "server"),
+    "etcd-3.6": (MODULES / "benchmark", "server"),
     "etcdctl": (MODULES, "etcdctl"),
     "etcdutl": (MODULES, "etcdutl"),
     "h2spec": (MODULES, "h2spec"),
@@ -65,7 +66,7 @@ def _build(module: Path, target: Path) -> None:
 def build_reference(name: str) -> Path:
     """The named binary, built if it is not there yet. Safe against other processes that build at the same time."""
     module, file_name = _BUILT_BY[name]
-    directory = cache_directory()
+    directory = cache_directory() / module.name  # both modules build a `server`
     binary = directory / file_name
     if binary.exists():
         return binary

@@ -13,7 +13,7 @@ from etcdpy.api.callers import Callers, TokenWaits, fingerprint
 from etcdpy.auth.identity import NOBODY
 from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
-from etcdpy.errors import InvalidAuthToken, PermissionDenied, UserEmpty
+from etcdpy.errors import AuthOldRevision, InvalidAuthToken, PermissionDenied, UserEmpty
 from etcdpy.proto import auth_pb2
 from etcdpy.transport.calls import Peer
 from etcdpy.transport.heads import Memo
@@ -108,6 +108,17 @@ def test_what_is_remembered_of_a_head_ends_with_any_change() -> None:
     world.store.change_password("u", HASH)
     with pytest.raises(InvalidAuthToken):
         world.callers.identify(call(token, memo=memo))
+
+
+def test_what_nobody_began_is_not_answered_once_users_are_switched_on() -> None:
+    world = World()
+    world.store.disable()
+    before = world.callers.check_read(call(), b"a")
+    assert before is NOBODY
+    world.callers.check_unchanged(before)
+    world.store.enable()
+    with pytest.raises(AuthOldRevision):
+        world.callers.check_unchanged(before)
 
 
 def test_what_is_remembered_of_a_head_keeps_no_token_alive_and_ends_none() -> None:

@@ -164,6 +164,26 @@ def test_tokens_end_with_their_user(store: AuthStore) -> None:
     assert store.tokens.find(token, 1.0, 0.0) is None
 
 
+def test_tokens_end_where_another_members_state_has_other_users(store: AuthStore) -> None:
+    """Whoever was deleted and made anew in the entries that were passed over is somebody else."""
+    backend = store._backend
+    assert isinstance(backend, MemoryBackend)
+    token = store.log_in("u", "letters", 5, now=0.0)
+    store.restore()
+    assert store.tokens.find(token, 1.0, 0.0) is not None
+    other = reopened(store)
+    other.delete_user("u")
+    other.add_user("u", HASH, no_password=False)
+    assert isinstance(other._backend, MemoryBackend)
+    for key, value in other._backend.scan(b"", b"\xff"):
+        backend.put(key, value)
+    store.restore()
+    assert store.exists("u")
+    assert store.tokens.find(token, 1.0, 0.0) is None
+    assert store.log_in("u", "letters", 9, now=1.0) == "letters.9"
+    assert store.tokens.find("letters.9", 1.0, 0.0) is not None
+
+
 def test_a_transaction_is_judged_whole(store: AuthStore) -> None:
     nested = rpc_pb2.TxnRequest(
         failure=[rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=b"b", range_end=b"d"))]

@@ -87,16 +87,19 @@ class FakeLoop:
 
 
 def test_loop_lag_counts_how_late_the_timer_is() -> None:
-    loop, now = FakeLoop(), [100.0]
+    loop, now, used = FakeLoop(), [100.0], [3.0]
     stalls: list[float] = []
-    lag = LoopLag(loop, stalls.append, clock=lambda: now[0])  # type: ignore[arg-type]
+    lag = LoopLag(loop, stalls.append, clock=lambda: now[0], cpu_clock=lambda: used[0])  # type: ignore[arg-type]
     lag.start()
     assert loop.delay == limits.LOOP_LAG_INTERVAL_SECONDS
-    for late in (0.0, 0.003, 0.25):
+    for late, worked in ((0.0, 0.001), (0.003, 0.004), (0.25, 0.002)):
         now[0] += loop.delay + late
+        used[0] += worked
         loop.callback()
     assert lag.histogram.count == 3
     assert lag.histogram.total == pytest.approx(0.253)
+    assert lag.own.count == 3
+    assert lag.own.total == pytest.approx(0.005), "the machine gave its cores to others for the rest"
     assert lag.longest_seconds == pytest.approx(0.25)
     assert stalls == [pytest.approx(0.25)]
     lag.stop()
