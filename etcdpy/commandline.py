@@ -24,6 +24,7 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 _SHORT_WITH_EQUALS = re.compile(r"^(-[a-zA-Z])=")
 SUGGESTION_EDITS_MAX: Final = 2
 """As in cobra."""
+_HEX_DIGITS = re.compile(r"[0-9a-fA-F]+")
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]*|[1-9][0-9]*)")
 
 
@@ -71,6 +72,16 @@ def parse_go_uint(text: str) -> int:
         raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
     octal = re.fullmatch(r"0([0-7]+)", text)
     value = int(octal[1], 8) if octal else int(text, 0)
+    if value >= 1 << 64:
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return value
+
+
+def parse_go_hex_uint(text: str) -> int:
+    """A uint64 as Go's strconv.ParseUint reads it in base 16. Raises ValueError with Go's text."""
+    if not _HEX_DIGITS.fullmatch(text):
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    value = int(text, 16)
     if value >= 1 << 64:
         raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
     return value

@@ -18,7 +18,7 @@ def boxed(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [
         _rule("┌┬┐", widths),
         "│" + "│".join(map(_centred, titles, widths)) + "│",
-        _rule("├┼┤", widths),
+        *([_rule("├┼┤", widths)] if rows else []),
         *("│" + "│".join(map(_at_the_right, row, widths)) + "│" for row in rows),
         _rule("└┴┘", widths),
     ]

@@ -9,11 +9,17 @@ import click
 
 from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import Command, Group, end_as_small_tools_do, run_tool
-from etcdpy.ctl.cluster import endpoint, member
+from etcdpy.completion import completion_command
+from etcdpy.ctl.endpoints import defrag, endpoint
 from etcdpy.ctl.kv import compaction, delete, get, put
 from etcdpy.ctl.lease import lease
+from etcdpy.ctl.maintenance import alarm, downgrade, move_leader
+from etcdpy.ctl.members import member
 from etcdpy.ctl.options import global_options, option_lines
+from etcdpy.ctl.roles import role
+from etcdpy.ctl.snapshot import snapshot
 from etcdpy.ctl.txn import txn
+from etcdpy.ctl.users import auth, user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +87,11 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     click.echo(command.get_help(place))
 
 
+_completion = completion_command("etcdpyctl", "etcdctl", global_options)
 for _command in (  # in the order in which etcdctl suggests them
-    get, put, delete, txn, compaction, endpoint, version, lease, member, options, help_,
+    get, put, delete, txn, compaction, alarm, defrag, endpoint, move_leader,
+    version, lease, member, snapshot,
+    auth, user, role, _completion, downgrade, options, help_,
 ):  # fmt: skip
     etcdctl.add_command(_command)
 

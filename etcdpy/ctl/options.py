@@ -207,12 +207,14 @@ def credentials(user: str, password: str, prompt: str = "Password: ") -> tuple[s
 
 
 def ask_secret(prompt: str) -> str:
-    """A line of standard input, unseen where that is a terminal."""
+    """A line of standard input without the space around it, unseen where that is a terminal."""
     if sys.stdin.isatty():
-        return getpass.getpass(prompt)
+        return getpass.getpass(prompt).strip()
     sys.stdout.write(prompt)
     sys.stdout.flush()
-    return sys.stdin.readline().rstrip("\n")
+    line = sys.stdin.readline()
+    sys.stdout.write("\n")
+    return line.strip()
 
 
 def _environment(ctx: click.Context, environ: Mapping[str, str]) -> dict[str, Any]:

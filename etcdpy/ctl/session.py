@@ -249,7 +249,7 @@ class Session:
                 self._token = self._attempt(Auth(channel).Authenticate, request).token
         except CallFailed as failed:
             if failed.text != _NO_USERS:
-                raise
+                raise CallFailed(failed.code, failed.text, Exit.BAD_CONNECTION) from None
 
     def within_deadline(self, work: Callable[[float], Reply]) -> Reply:
         """What `work` makes of the seconds that are left. Raises CallFailed for grpcio's errors."""

@@ -17,9 +17,9 @@ from etcdpy.commandline import (
     end_as_small_tools_do,
     run_tool,
 )
+from etcdpy.completion import completion_command
 from etcdpy.utl.backups import backup
 from etcdpy.utl.check import check
-from etcdpy.utl.completion import completion
 from etcdpy.utl.encryption import encryption
 from etcdpy.utl.member_files import open_engine
 from etcdpy.utl.migrate import migrate
@@ -93,7 +93,8 @@ def _defragment(path: Path, timeout_seconds: float, masters: MasterKeys | None) 
         engine.close()
 
 
-for _command in (snapshot, hashkv, migrate, check, backup, completion, encryption):
+_completion = completion_command("etcdpyutl", "etcdutl", global_options)
+for _command in (snapshot, hashkv, migrate, check, backup, _completion, encryption):
     etcdutl.add_command(_command)
 
 

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from etcdpy.commandline import INT, Command, Exit, Failure
+from etcdpy.progress import Progress
 from etcdpy.texttable import human_bytes
 from etcdpy.utl.check import backup, verify_file
 from etcdpy.utl.options import global_options, key_file_option, masters_of, require
-from etcdpy.utl.work import Progress, failures
+from etcdpy.utl.work import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

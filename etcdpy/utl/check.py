@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdpy.commandline import Command, Exit, Failure, Group
+from etcdpy.progress import Progress
 from etcdpy.utl.member_files import open_engine
 from etcdpy.utl.options import global_options, key_file_option, masters_of, require
 from etcdpy.utl.printers import check_format, show_facts
-from etcdpy.utl.work import Progress, check_exists, failures, one_argument, timeout_seconds
+from etcdpy.utl.work import check_exists, failures, one_argument, timeout_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -19,9 +19,10 @@ from etcdpy.interchange.bolt_reader import BoltFile
 from etcdpy.interchange.ingest import ingest_open_file_steps
 from etcdpy.membership.members import Membership
 from etcdpy.membership.versions import LowerThanCluster
+from etcdpy.progress import Progress
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.leveldb import sync_directory
-from etcdpy.utl.work import Progress, install
+from etcdpy.utl.work import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Generator, Iterable, Iterator

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 import click
 
 from etcdpy.commandline import Command, Exit, Failure, FlagError
+from etcdpy.progress import Progress
 from etcdpy.utl.member_files import LOCK_RETRY_SECONDS, open_engine
 from etcdpy.utl.options import global_options, key_file_option, masters_of
-from etcdpy.utl.work import Progress, failures, timeout_seconds
+from etcdpy.utl.work import failures, timeout_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

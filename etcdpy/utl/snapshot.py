@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from etcdpy.commandline import INT, UINT, Command, Exit, Failure, FlagError, Group
+from etcdpy.progress import Progress
 from etcdpy.utl.options import global_options, key_file_option, masters_of
 from etcdpy.utl.printers import check_format, hash_columns, show, status_columns
-from etcdpy.utl.work import Progress, check_exists, failures, one_argument
+from etcdpy.utl.work import check_exists, failures, one_argument
 
 if TYPE_CHECKING:
     from etcdpy.interchange.ingest import SnapshotContent

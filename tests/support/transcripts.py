@@ -1,8 +1,9 @@
 """Scripts of command lines that real etcdctl and etcdpyctl both run, and what they printed, made comparable.
 
 A script is a text file: a line `$ put foo bar` is a command line (quoting as in a shell, NAME=value in front sets the
-environment), the lines `> text` below it are its standard input, `#` begins a comment. `{lease}` is the lease granted
-last, `{member}` the id of the member, `{endpoint}` and `{peer}` its addresses, `{dir}` a directory of the side's own.
+environment; `$* ` where members are listed, in whichever order), the lines `> text` below it are its standard input,
+`#` begins a comment. `{lease}` is the lease granted last, `{member}` the id of the member, `{learner}` that of the
+learner (0: there is none), `{endpoint}` and `{peer}` the member's addresses, `{dir}` a directory of the side's own.
 
 etcdpyctl runs in this process: a script of a hundred lines would otherwise start Python a hundred times.
 """
@@ -16,7 +17,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -64,6 +65,8 @@ class Step:
     script: str
     line: str
     stdin: str
+    any_order: bool = False
+    """Members are listed by their ids, which are drawn by lot: what is listed is compared, not in which order."""
 
     @property
     def words(self) -> list[str]:
@@ -75,11 +78,12 @@ def read_script(path: Path) -> list[Step]:
     """The steps of a file."""
     steps: list[Step] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.startswith("$ "):
-            steps.append(Step(path.stem, line[2:], ""))
+        if line.startswith(("$ ", "$* ")):
+            mark, _, words = line.partition(" ")
+            steps.append(Step(path.stem, words, "", any_order=mark == "$*"))
         elif line.startswith(">"):
             last = steps.pop()
-            steps.append(Step(last.script, last.line, f"{last.stdin}{line[1:].removeprefix(' ')}\n"))
+            steps.append(replace(last, stdin=f"{last.stdin}{line[1:].removeprefix(' ')}\n"))
         else:
             assert not line or line.startswith("#"), f"{path.name}:{number}: {line}"
     return steps
@@ -132,17 +136,22 @@ class Side:
             self.lease = granted[1].decode()
         binary = "protobuf" in step.line and ran.status == 0
         out = "\n".join(_wire_lines(ran.out)) if binary else ran.out.decode(errors="surrogateescape")
-        return Shown(ran.status, self._masked(_without_help(out)), self._masked(_complaints(ran.err)))
+        out = self._masked(_without_help(out))
+        if step.any_order:
+            out = "\n".join(sorted(filter(None, re.split(r"[][{}\",\s]+", out))))
+        return Shown(ran.status, out, self._masked(_complaints(ran.err)))
 
     def _filled(self, text: str) -> str:
         places = {"{lease}": self.lease, "{endpoint}": self.member.endpoint, "{dir}": str(self.directory)}
         for name, value in places.items():
             text = text.replace(name, value)
-        return text.replace("{member}", self._member_id()) if "{member}" in text else text
+        for name, learner in (("{member}", "false"), ("{learner}", "true")):
+            text = text.replace(name, self._member_id(learner)) if name in text else text
+        return text
 
-    def _member_id(self) -> str:
+    def _member_id(self, learner: str) -> str:
         ran = run_tool(self.tool, ["member", "list"], {"ETCDCTL_ENDPOINTS": self.member.endpoint}, "")
-        return ran.out.decode().partition(",")[0]
+        return next((line for line in ran.out.decode().splitlines() if line.endswith(learner)), "0").partition(",")[0]
 
     def _masked(self, text: str) -> str:
         text = text.replace(self.member.endpoint, "<endpoint>").replace(str(self.directory), "<dir>")
@@ -190,9 +199,10 @@ def _as_a_process(environment: dict[str, str], stdin: bytes) -> Iterator[tuple[i
 
 
 def _complaints(err: str) -> str:
-    """Standard error without the log lines of the client, and without the usage behind a refused command line."""
-    kept = [line for line in err.splitlines() if not line.startswith('{"level"')]
-    text = "\n".join(kept)
+    """Standard error without log lines, what `stty` says (etcdctl runs it to ask for passwords), and the usage behind a
+    refused command line.
+    """
+    text = "\n".join(line for line in err.splitlines() if not line.startswith(('{"level"', "stty: ")))
     return re.sub(r"^Usage:.*?(^Error:|\Z)", r"\1", text, flags=re.DOTALL | re.MULTILINE).rstrip("\n")
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 LAYERS: Final = (
     ("limits_cluster",),
     ("", "errors", "limits", "work_limits", "backend", "proto", "duration", "histogram", "texttable", "wire"),
+    ("progress",),
     ("commandline",),
+    ("completion",),
     ("raft",),
     ("mvcc",),
     ("lease", "auth", "membership"),
@@ -33,9 +35,10 @@ LAYERS: Final = (
 )
 """From the ground up; a room imports itself and lower layers. Rooms of one layer do not know each other."""
 
-_GROUND = {"", "errors", "limits", "work_limits", "duration", "histogram", "texttable", "wire"}
+_GROUND = {"", "errors", "limits", "work_limits", "duration", "histogram", "progress", "texttable", "wire"}
 NARROWER: Final = {
     "commandline": _GROUND,
+    "completion": {*_GROUND, "commandline"},
     "mvcc": {*_GROUND, "backend", "proto"},  # not raft: what is stored does not know how it was agreed on
     "storage": {*_GROUND, "backend", "proto", "raft"},  # bytes in, bytes out: knows no mvcc, no apply
     # reads and writes what others store, through the backend's protocol: knows no engine, no server
@@ -44,10 +47,10 @@ NARROWER: Final = {
     "peer": {*_GROUND, "proto", "raft", "transport"},  # carries messages: knows no state, no membership
     "gateway": {*_GROUND, "proto", "transport"},  # reaches calls by their table: knows no service
     "client": {*_GROUND, "proto"},
-    "ctl": {*_GROUND, "proto", "client", "commandline"},
+    "ctl": {*_GROUND, "proto", "client", "commandline", "completion"},
     # works on files, with no member around; of the server it takes what reads flags about members
     "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "membership", "storage", "interchange"}
-    | {"client", "server"},
+    | {"client", "server", "completion"},
     # serves clients and asks members: holds no state of a cluster
     "proxy": {*_GROUND, "proto", "transport", "api", "client", "commandline", "server"},
     "local": {*_GROUND, "proto", "client", "commandline", "pki"},  # runs members as processes, as an operator does
@@ -61,7 +64,7 @@ THIRD_PARTY: Final = {
     "dns": {"server", "client"},
     "jwt": {"auth"},
     "grpc": {"client", "ctl", "local", "proxy"},
-    "click": {"commandline", "ctl", "utl", "local", "proxy", "pki", "__main__"},
+    "click": {"commandline", "completion", "ctl", "utl", "local", "proxy", "pki", "__main__"},
 }
 """Libraries that only these rooms may import."""
 

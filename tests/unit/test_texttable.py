@@ -36,3 +36,7 @@ def test_a_table() -> None:
         "│ 1234567 │              │",
         "└─────────┴──────────────┘",
     ]
+
+
+def test_a_table_without_rows_has_no_line_below_its_titles() -> None:
+    assert boxed(["id", "name"], []).splitlines() == ["┌────┬──────┐", "│ ID │ NAME │", "└────┴──────┘"]

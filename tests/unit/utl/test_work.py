@@ -1,19 +1,16 @@
-"""What commands share: help with an example each, and progress."""
+"""What commands share: help with an example each."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 
-from etcdpy.utl import work
 from etcdpy.utl.__main__ import etcdutl, run
-from etcdpy.utl.work import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
 
 def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -30,30 +27,3 @@ def test_every_command_has_help_with_an_example(words: tuple[str, ...], capsys: 
     text = capsys.readouterr().out
     assert "Example:" in text
     assert any(tool in text for tool in (f"etcdpyutl {' '.join(words)}", f"etcdpy {' '.join(words)}"))
-
-
-def steps() -> Generator[int, None, str]:
-    yield from (1_000_000, 2_000_000, 3_000_000)
-    return "all"
-
-
-def test_what_is_quick_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert Progress("reading", 3_000_000).run(steps()) == "all"
-    assert capsys.readouterr().err == ""
-
-
-def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_LINE_SECONDS", 0)
-    assert Progress("reading", 3_000_000).run(steps()) == "all"
-    assert capsys.readouterr().err.splitlines()[-1] == "reading: 3.0 MB of 3.0 MB"
-
-
-def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    progress = Progress("saving", 0)
-    progress.show_of(1_000_000, 4_000_000)
-    progress.end()
-    shown = capsys.readouterr().err
-    assert "saving" in shown
-    assert "of 4.0 MB" not in shown, "no lines as well"

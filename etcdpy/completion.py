@@ -1,0 +1,71 @@
+"""`completion`: what a shell needs to complete command lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+from click.shell_completion import get_completion_class
+
+from etcdpy.commandline import Command, FlagError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHELLS: Final = ("bash", "zsh", "fish", "powershell")
+
+_POWERSHELL: Final = """\
+Register-ArgumentCompleter -Native -CommandName %(program)s -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+    $words = @($commandAst.CommandElements | ForEach-Object { $_.Extent.Text })
+    $env:COMP_CWORD = if ($wordToComplete) { $words.Count - 1 } else { $words.Count }
+    $env:COMP_WORDS = $words -join ' '
+    $env:%(variable)s = 'bash_complete'
+    try {
+        %(program)s | ForEach-Object {
+            $kind, $value = $_ -split ',', 2
+            if ($kind -eq 'plain') {
+                [System.Management.Automation.CompletionResult]::new($value, $value, 'ParameterValue', $value)
+            }
+        }
+    } finally {
+        Remove-Item Env:COMP_CWORD, Env:COMP_WORDS, Env:%(variable)s
+    }
+}
+"""
+"""It asks as the script for bash does; files PowerShell completes by itself where nothing is offered."""
+
+
+def completion_command(program: str, name: str, globals_: Callable[[], list[click.Option]]) -> click.Command:
+    """The command for `program`, which bears another `name` in its messages: click's variable goes by that."""
+    variable = f"_{name.upper()}_COMPLETE"
+
+    def completion(ctx: click.Context, shell: tuple[str, ...]) -> None:
+        if len(shell) != 1:
+            raise FlagError(f"accepts 1 arg(s), received {len(shell)}", ctx)
+        if shell[0] not in SHELLS:
+            raise FlagError(f'invalid argument "{shell[0]}" for "{name} completion"', ctx)
+        click.echo(_script(ctx.find_root().command, shell[0], program, variable))
+
+    completion.__doc__ = f"""Print the script that makes a shell complete {program}'s commands and flags.
+
+    \b
+    Example:
+      source <({program} completion bash)
+    """
+    made = click.command(
+        "completion",
+        cls=Command,
+        globals_=globals_,
+        short_help="Generates completion script: bash, zsh, fish or powershell",
+    )
+    return made(click.argument("shell", nargs=-1)(click.pass_context(completion)))
+
+
+def _script(root: click.Command, shell: str, program: str, variable: str) -> str:
+    found = get_completion_class(shell)
+    if found is None:
+        return _POWERSHELL % {"program": program, "variable": variable}
+    # click asks the shell for its version before it prints; the script works wherever it is sourced.
+    script = found(root, {}, program, variable)
+    return script.source_template % script.source_vars()
