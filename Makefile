@@ -8,6 +8,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# The package as a wheel has it, its hot road compiled where that can be done here: made once for each state of the
+# sources, which takes about a minute. Prints where it is; where it cannot be built, nothing, and the sources run.
+BUILD := $(BIN)/python -m tests.support.built
+
 # Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
@@ -29,21 +33,21 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-wheel: env  ## build a wheel in dist/ (ETCDPY_COMPILE=1: compiled, where gcc and Python's headers are there)
+wheel: env  ## build a wheel in dist/, compiled where gcc and Python's headers are there (ETCDPY_COMPILE=0: not)
 	@rm -rf build
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 	@rm -rf build
 	@ls dist/etcdpy-*.whl
 
 up: env  ## run three members with mutual TLS on loopback, and show how to talk to them (DETACH=1: in the background)
-	@$(BIN)/python -m etcdpy.local up $(if $(DETACH),--detach) $(ARGS)
+	@PYTHONPATH=$$($(BUILD)) $(BIN)/python -P -m etcdpy.local up $(if $(DETACH),--detach) $(ARGS)
 
 down: env  ## stop what `make up DETACH=1` started
 	@$(BIN)/python -m etcdpy.local down
 
 test: env  ## run every test: style, units, properties, and real processes beside real etcd
 	@$(BIN)/python -m tests.support.reference >/dev/null || true
-	@$(PYTEST)
+	@ETCDPY_BUILT=$$($(BUILD)) $(PYTEST)
 
 test-fast: env  ## run the tests that start no process: about a minute
 	@$(PYTEST) --ignore=tests/processes --ignore=tests/interop --ignore=tests/tidy
@@ -65,8 +69,8 @@ proto: env  ## generate etcdpy/proto/*_pb2.py and .pyi from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
 	    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:. etcdpy/proto/*.proto
 
-bench: env  ## measure etcdpy and real etcd side by side (WORKLOADS="W1 W11": only some; COMPILED=1: as a wheel has it)
-	@$(if $(COMPILED),export ETCDPY_BUILT=$$($(BIN)/python -m tests.support.built) && )$(BIN)/python -m bench $(addprefix --only ,$(WORKLOADS))
+bench: env  ## measure etcdpy and real etcd side by side (WORKLOADS="W1 W11": only some; SOURCES=1: not compiled)
+	@$(if $(SOURCES),,export ETCDPY_BUILT=$$($(BUILD)) && )$(BIN)/python -m bench $(addprefix --only ,$(WORKLOADS))
 
 reference: env  ## build real etcd's binaries, which tests and bench compare with (needs Go)
 	@$(BIN)/python -m tests.support.reference

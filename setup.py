@@ -1,9 +1,8 @@
 """Compiles the hot road with mypyc where a wheel is built; everything else about the package stands in pyproject.toml.
 
 What is compiled is the same Python, by the list `[tool.etcdpy] compiled`. An editable installation stays as it is
-written, so that no extension module can hide a source that has been edited since. ETCDPY_COMPILE=1 asks for it; without
-that, or without mypy, a C compiler or Python's headers, the wheel holds the Python sources alone, and runs as well, but
-slower.
+written, so that no extension module can hide a source that has been edited since. Where mypy, a C compiler or Python's
+headers are missing, or ETCDPY_COMPILE=0 says so, the wheel holds the Python sources alone: as good, but slower.
 ETCDPY_OPTIMIZE is the compiler's level; 1 is as fast as 3 at a put and builds in two thirds of the time.
 """
 
@@ -41,7 +40,7 @@ def missing() -> str:
 
 def extensions() -> list[Any]:
     """The extension modules of this build."""
-    if os.environ.get("ETCDPY_COMPILE") != "1" or not {"bdist_wheel", "build", "build_ext"} & set(sys.argv):
+    if os.environ.get("ETCDPY_COMPILE") == "0" or not {"bdist_wheel", "build", "build_ext"} & set(sys.argv):
         return []
     reason = missing()
     if reason:

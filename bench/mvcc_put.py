@@ -16,7 +16,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from etcdpy.mvcc.read import RangeOptions, range_body
+from etcdpy.mvcc.fetch import finish
+from etcdpy.mvcc.read import RangeOptions, range_part_steps
 from etcdpy.mvcc.store import Store
 from etcdpy.mvcc.txn import apply_put, apply_txn
 from etcdpy.proto.rpc_pb2 import Compare, PutRequest, RangeRequest, RequestOp, TxnRequest
@@ -168,12 +169,12 @@ def ranges(count: int, step: int, order: str) -> None:
         restored = timed("restore, a record", count, lambda: Store.open(backend))
         assert restored.current_revision == store.current_revision
         start, stop = b"/registry/pods/default/000000000", b"/registry/pods/default/000010000"
-        timed("range of 10,000, a record", 10_000, lambda: range_body(restored.range(start, stop)))
+        timed("range of 10,000, a record", 10_000, lambda: finish(range_part_steps(restored.range(start, stop))))
         bare = RangeOptions(keys_only=True)
-        timed("the same, keys only, a key", 10_000, lambda: range_body(restored.range(start, stop, bare)))
+        timed("the same, keys only, a key", 10_000, lambda: finish(range_part_steps(restored.range(start, stop, bare))))
         page = RangeOptions(limit=500)
         everything = b"/registry/pods/default0"
-        timed("page of 500, a record", 500, lambda: range_body(restored.range(start, everything, page)))
+        timed("page of 500, a record", 500, lambda: finish(range_part_steps(restored.range(start, everything, page))))
         restored.put(b"/registry/pods/default/x", b"")
         past = RangeOptions(limit=500, revision=restored.current_revision - 1)
         timed("page of 500, older revision, a record", 500, lambda: restored.range(start, everything, past))

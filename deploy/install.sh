@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install etcdpy on a bare machine: a virtual environment under a prefix, a system user, a data directory, settings.
-# ETCDPY_COMPILE=1 compiles its hot road, where a C compiler and Python's headers are there (Debian: gcc, python3-dev). That
-# takes a minute; it runs without, too, at about twice the loop's time a put.
+# Its hot road is compiled where a C compiler and Python's headers are there (Debian: gcc, python3-dev). That takes a minute;
+# it runs without, too, at about twice the loop's time a put. ETCDPY_COMPILE=0 leaves it out.
 # Running it again brings everything up to date and changes nothing else: settings and data are kept.
 set -euo pipefail
 

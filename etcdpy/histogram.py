@@ -66,11 +66,3 @@ class Histogram:
     def count(self) -> int:
         """How many values were counted."""
         return sum(self.counts)
-
-    def cumulative(self) -> list[tuple[float, int]]:
-        """`(upper bound, how many values up to it)`, ending with infinity."""
-        running, rows = 0, []
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            running += count
-            rows.append((bound, running))
-        return rows

@@ -108,12 +108,6 @@ async def scrape(registry: CollectorRegistry) -> bytes:
     return "".join(parts).encode()
 
 
-def scrape_now(registry: CollectorRegistry) -> bytes:
-    """As `scrape`, in one go. For tests and tools."""
-    families = sorted((family for family in registry.collect() if family.samples), key=lambda family: family.name)
-    return "".join(line for family in families for line in _lines(family)).encode()
-
-
 def _lines(family: Metric) -> Iterator[str]:
     name = _exposed_name(family)
     kind = "untyped" if family.type == "unknown" else family.type

@@ -74,7 +74,7 @@ class Child:
         member.log.parent.mkdir(parents=True, exist_ok=True)
         with member.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - every word is ours
-                [sys.executable, "-m", "etcdpy", *member.flags()],
+                [sys.executable, "-P", "-m", "etcdpy", *member.flags()],  # -P: not what lies in this directory
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

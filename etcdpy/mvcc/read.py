@@ -355,15 +355,11 @@ def sorted_steps(
     return result
 
 
-def range_body(result: RangeResult) -> bytes:
-    """A RangeResponse without its header: kvs (2), more (3), count (4)."""
-    return repeated_field(b"\x12", result.records) + _range_tail(result)
-
-
 def range_part_steps(result: RangeResult) -> Generator[None, None, list[bytes]]:
-    """The same in pieces; see `record_part_steps`."""
+    """A RangeResponse without its header, in pieces (see `record_part_steps`): kvs (2), more (3), count (4)."""
     parts = yield from record_part_steps(b"\x12", result.records)
-    parts.append(_range_tail(result))
+    tail = b"\x18\x01" if result.more else b""
+    parts.append(tail + b"\x20" + varint(result.count) if result.count > 0 else tail)
     return parts
 
 
@@ -387,13 +383,3 @@ def record_part_steps(tag: bytes, records: list[bytes]) -> Generator[None, None,
         size += length
         parts.append(repeated_field(tag, block))
     return parts
-
-
-def range_body_steps(result: RangeResult) -> Generator[None, None, bytes]:
-    """The same, in slices; only the last join, plain copying, is in one piece."""
-    return b"".join((yield from range_part_steps(result)))
-
-
-def _range_tail(result: RangeResult) -> bytes:
-    tail = b"\x18\x01" if result.more else b""
-    return tail + b"\x20" + varint(result.count) if result.count > 0 else tail

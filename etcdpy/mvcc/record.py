@@ -8,7 +8,7 @@ take only records that this program or etcd wrote: fields in order, absent when 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from etcdpy.wire import SMALL, SMALL_END, varint
 
@@ -116,17 +116,6 @@ def tombstone_record(key: bytes) -> bytes:
     return b"".join((b"\x0a", varint(len(key)), key))
 
 
-class Fields(NamedTuple):
-    """A record taken apart; numbers absent from the wire are 0."""
-
-    key: bytes
-    create: int
-    mod: int
-    version: int
-    value: bytes
-    lease: int
-
-
 def key_of(record: bytes) -> bytes:
     """The key in a record; empty for the empty record that marks a bumped revision (see Store.restore_steps)."""
     if not record:
@@ -138,30 +127,20 @@ def key_of(record: bytes) -> bytes:
     return record[position : position + length]
 
 
-def _after_head(record: bytes) -> tuple[int, int, int, int]:
-    """create, mod, version, and the position after them (at the value, the lease, or the end)."""
+def _after_head(record: bytes) -> int:
+    """Where what follows key, create, mod and version begins: the value, the lease, or the end."""
     length, position = read_varint(record, 1)
     position += length
-    create = mod = version = 0
     end = len(record)
-    if position < end and record[position] == CREATE_TAG:
-        create, position = read_varint(record, position + 1)
-    if position < end and record[position] == MOD_TAG:
-        mod, position = read_varint(record, position + 1)
-    if position < end and record[position] == VERSION_TAG:
-        version, position = read_varint(record, position + 1)
-    return create, mod, version, position
-
-
-def head_of(record: bytes) -> tuple[int, int, int]:
-    """create, mod and version of a record."""
-    create, mod, version, _ = _after_head(record)
-    return create, mod, version
+    for tag in (CREATE_TAG, MOD_TAG, VERSION_TAG):
+        if position < end and record[position] == tag:
+            _, position = read_varint(record, position + 1)
+    return position
 
 
 def value_of(record: bytes) -> bytes:
     """The value in a record."""
-    position = _after_head(record)[3]
+    position = _after_head(record)
     if position == len(record) or record[position] != VALUE_TAG:
         return b""
     length, position = read_varint(record, position + 1)
@@ -170,7 +149,7 @@ def value_of(record: bytes) -> bytes:
 
 def lease_of(record: bytes) -> int:
     """The lease in a record, 0 for none."""
-    return lease_after(record, _after_head(record)[3])
+    return lease_after(record, _after_head(record))
 
 
 def lease_after(record: bytes, position: int) -> int:
@@ -185,14 +164,9 @@ def lease_after(record: bytes, position: int) -> int:
     return lease if lease < 1 << 63 else lease - (1 << 64)
 
 
-def fields_of(record: bytes) -> Fields:
-    """A whole record. Off the hot road: tests, tools and the tables of compares."""
-    return Fields(key_of(record), *head_of(record), value_of(record), lease_of(record))
-
-
 def without_value(record: bytes) -> bytes:
     """The record with an empty value; all else stays, the lease too."""
-    start = _after_head(record)[3]
+    start = _after_head(record)
     if start == len(record) or record[start] != VALUE_TAG:
         return record
     length, position = read_varint(record, start + 1)

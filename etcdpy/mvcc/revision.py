@@ -32,11 +32,6 @@ def pack(main: int, sub: int = 0) -> int:
     return main << SUB_BITS | sub
 
 
-def main_of(packed: int) -> int:
-    """The main number of a packed revision."""
-    return packed >> SUB_BITS
-
-
 def disk_key(packed: int) -> bytes:
     """The key under which a put of that revision is stored."""
     return (_BUCKET_ABOVE | packed).to_bytes(DISK_KEY_BYTES, "big")

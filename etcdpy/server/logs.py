@@ -71,10 +71,6 @@ class Log:
         if self._logger.isEnabledFor(logging.ERROR):
             self._write(logging.ERROR, message, fields)
 
-    def is_debug(self) -> bool:
-        """Whether debug lines are written, for fields that are costly to gather."""
-        return self._logger.isEnabledFor(logging.DEBUG)
-
     def _write(self, level: int, message: str, fields: dict[str, Any]) -> None:
         named = {_dashed.get(name) or _dash(name): value for name, value in fields.items()}
         self._logger.log(level, message, extra={"fields": named}, stacklevel=3)

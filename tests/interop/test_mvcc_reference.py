@@ -13,7 +13,7 @@ import pytest
 
 from etcdpy.errors import EtcdError
 from etcdpy.mvcc.fetch import finish
-from etcdpy.mvcc.read import range_body
+from etcdpy.mvcc.read import range_part_steps
 from etcdpy.mvcc.store import NoLeases, Store
 from etcdpy.mvcc.txn import apply_delete_range, apply_put, apply_txn, range_options
 from etcdpy.proto import rpc_pb2
@@ -72,7 +72,8 @@ class Pair:
 
     def range(self, request: rpc_pb2.RangeRequest) -> None:
         def read() -> bytes:
-            return range_body(self.store.range(request.key, request.range_end, range_options(request)))
+            seen = self.store.range(request.key, request.range_end, range_options(request))
+            return b"".join(finish(range_part_steps(seen)))
 
         self.same(outcome(self.client.kv.Range, request), read)
 

@@ -17,7 +17,7 @@ from etcdpy.mvcc.compaction import WAITS
 from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.hashing import HashKv
 from etcdpy.mvcc.index import KeyHistory
-from etcdpy.mvcc.read import RangeResult, range_body
+from etcdpy.mvcc.read import RangeResult, range_part_steps
 from etcdpy.mvcc.revision import BUCKET_END
 from etcdpy.mvcc.store import Store
 from etcdpy.mvcc.txn import (
@@ -244,7 +244,7 @@ class MvccMachine(RuleBasedStateMachine):
             assert seen is expected
             return
         assert seen.revision == expected.header.revision
-        answer = RangeResponse.FromString(range_body(seen))
+        answer = RangeResponse.FromString(b"".join(finish(range_part_steps(seen))))
         expected.ClearField("header")
         assert answer == expected
 

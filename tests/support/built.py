@@ -1,12 +1,13 @@
 """The package as a wheel has it, its hot road compiled: built on first use and kept in the user's cache.
 
-`python -m tests.support.built` builds it and prints the directory, which ETCDPY_BUILT takes; `make bench COMPILED=1`
-measures it so.
+`python -m tests.support.built` builds it and prints the directory. `make up`, `make test` and `make bench` run members
+from there; ETCDPY_BUILT names it to the latter two.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -46,7 +47,8 @@ def source_files() -> Iterator[Path]:
 
 def directory() -> Path:
     """Where the build of exactly these sources, with this Python and this compiler, is or will be."""
-    digest = hashlib.sha256(f"{sys.version} mypy {version('mypy')} -O{os.environ.get('ETCDPY_OPTIMIZE')}".encode())
+    settings = [os.environ.get(name) for name in ("ETCDPY_COMPILE", "ETCDPY_OPTIMIZE")]
+    digest = hashlib.sha256(f"{sys.version} mypy {version('mypy')} {settings} {reason_not_to_compile()}".encode())
     for path in source_files():
         digest.update(b"%s\0%s\0" % (bytes(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).digest()))
     return cache_root() / f"built-{digest.hexdigest()[:16]}"
@@ -64,7 +66,6 @@ def build(target: Path) -> None:
         done = subprocess.run(
             command,
             cwd=copy,
-            env=os.environ | {"ETCDPY_COMPILE": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -99,6 +100,7 @@ def built_package() -> Path:
     return target
 
 
+@functools.cache
 def reason_not_to_compile() -> str:
     """What setup.py finds missing here; empty where it compiles."""
     command = [sys.executable, "-c", "import setup; print(setup.missing())"]
@@ -112,12 +114,16 @@ def is_compiled(package: Path) -> bool:
 
 def main() -> int:
     """Build, and print where."""
+    if not directory().exists():
+        print("building the package for these sources, once: about a minute where it compiles", file=sys.stderr)
     try:
         package = built_package()
     except BuildFailed as failure:
         print(failure, file=sys.stderr)
         return 1
-    print("compiled" if is_compiled(package) else "not compiled", file=sys.stderr)
+    reason = reason_not_to_compile()
+    if reason:
+        print(f"members run uncompiled, at half the speed: {reason}", file=sys.stderr)
     print(package)
     return 0
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from etcdpy.api.exposition import BucketCounts, bucket_rows, labels_text, number, scrape, scrape_now
+from etcdpy.api.exposition import BucketCounts, bucket_rows, labels_text, number, scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +82,11 @@ def test_names_come_out_as_they_are() -> None:
             Metric("empty", "", "gauge"),
         )
     )
-    text = scrape_now(registry).decode()
-    assert text == (
+    assert asyncio.run(scrape(registry)).decode() == (
         "# HELP a_total Help\\nof it.\n# TYPE a_total gauge\na_total 1\n"
         "# HELP lib_total The library's own.\n# TYPE lib_total counter\nlib_total 2\n"
         "# HELP z_success Help\\nof it.\n# TYPE z_success counter\nz_success 1\n"
     )
-    assert asyncio.run(scrape(registry)).decode() == text
 
 
 def test_a_large_scrape_lets_others_run() -> None:

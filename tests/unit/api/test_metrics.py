@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from etcdpy import limits
 from etcdpy.api.client_versions import ClientVersions
-from etcdpy.api.exposition import BucketCounts, scrape_now
+from etcdpy.api.exposition import BucketCounts, scrape
 from etcdpy.api.metrics import Sources, build_registry
 from etcdpy.api.services import method_table
 from etcdpy.api.stats import (
@@ -34,7 +35,7 @@ HANDLERS = {"Health.Check": handler, "Health.List": handler, "Health.Watch": han
 
 
 def samples(sources: Sources) -> dict[str, float]:
-    text = scrape_now(build_registry(sources)).decode()
+    text = asyncio.run(scrape(build_registry(sources))).decode()
     rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, _, value in rows}
 

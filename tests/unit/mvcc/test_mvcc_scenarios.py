@@ -16,8 +16,8 @@ import pytest
 from etcdpy.backend import REVISION_BUCKET
 from etcdpy.mvcc.compaction import WAITS
 from etcdpy.mvcc.fetch import finish
-from etcdpy.mvcc.read import range_body
-from etcdpy.mvcc.record import Fields, fields_of
+from etcdpy.mvcc.read import range_part_steps
+from etcdpy.mvcc.record import key_of
 from etcdpy.mvcc.revision import BUCKET_END, from_disk_key, is_tombstone_key
 from etcdpy.mvcc.store import NoLeases, Pin, Store
 from etcdpy.mvcc.txn import apply_delete_range, apply_put, apply_txn, range_options
@@ -44,14 +44,10 @@ def show(packed: int) -> str:
     return f"{packed >> 32}.{packed & 0xFFFFFFFF}"
 
 
-def show_record(fields: Fields) -> str:
-    lease = f" lease={fields.lease}" if fields.lease else ""
-    numbers = f"create={fields.create} mod={fields.mod} version={fields.version}{lease}"
-    return f"{fields.key.decode()}={fields.value.decode()!r} {numbers}"
-
-
 def show_kv(kv: Any) -> str:
-    return show_record(fields_of(kv.SerializeToString()))
+    lease = f" lease={kv.lease}" if kv.lease else ""
+    numbers = f"create={kv.create_revision} mod={kv.mod_revision} version={kv.version}{lease}"
+    return f"{kv.key.decode()}={kv.value.decode()!r} {numbers}"
 
 
 class Player:
@@ -97,7 +93,7 @@ class Player:
             fields[name] = kind[name].Value(value) if name in kind else int(value) if value else True
         request = rpc_pb2.RangeRequest(**fields)
         result = self.store.range(request.key, request.range_end, range_options(request))
-        return self.show_range(rpc_pb2.RangeResponse.FromString(range_body(result)))
+        return self.show_range(rpc_pb2.RangeResponse.FromString(b"".join(finish(range_part_steps(result)))))
 
     def show_range(self, answer: Any) -> str:
         return "\n".join([*map(show_kv, answer.kvs), f"count {answer.count}" + (" more" if answer.more else "")])
@@ -188,7 +184,7 @@ class Player:
         lines = []
         for key, record in self.backend.scan(REVISION_BUCKET, BUCKET_END):
             mark = " deleted" if is_tombstone_key(key) else ""
-            lines.append(f"{show(from_disk_key(key))} {fields_of(record).key.decode()}{mark}")
+            lines.append(f"{show(from_disk_key(key))} {key_of(record).decode()}{mark}")
         return "\n".join(lines)
 
     def sizes(self, command: str, arguments: dict[str, str], body: list[str]) -> str:

@@ -11,11 +11,12 @@ from etcdpy.limits import COMPACTION_HASHES_MAX, RESTORE_SLICE_RECORDS
 from etcdpy.mvcc.compaction import SCHEDULED_COMPACTION
 from etcdpy.mvcc.fetch import finish
 from etcdpy.mvcc.history import BackendHistory
-from etcdpy.mvcc.record import fields_of, tombstone_record
+from etcdpy.mvcc.record import key_of, tombstone_record, value_of
 from etcdpy.mvcc.record_cache import RecordCache
 from etcdpy.mvcc.revision import disk_key, pack
 from etcdpy.mvcc.store import NoLeases, Store
 from etcdpy.mvcc.txn import apply_put, apply_txn, compare_holds
+from etcdpy.proto.kv_pb2 import KeyValue
 from etcdpy.proto.rpc_pb2 import Compare, PutRequest, RangeRequest, RequestOp, TxnRequest
 from tests.support.memory_backend import MemoryBackend
 
@@ -51,7 +52,7 @@ def test_nobody_listens_until_someone_sets_a_list(store: Store) -> None:
         (pack(4, 1), b"a", True, tombstone_record(b"a")),
         (pack(4, 2), b"b", True, tombstone_record(b"b")),
     ]
-    assert fields_of(store.changes[0][3]).version == 2
+    assert KeyValue.FromString(store.changes[0][3]).version == 2
 
 
 def test_put_tells_what_it_replaces(store: Store) -> None:
@@ -69,7 +70,7 @@ def test_record_at_is_the_record_before(store: Store) -> None:
     store.put(b"a", b"2")
     before = store.record_at(b"a", 3)
     assert before is not None
-    assert fields_of(before).value == b"1"
+    assert value_of(before) == b"1"
     assert store.record_at(b"a", 1) is None
     compact(store, 4)
     assert store.record_at(b"a", 3) is None
@@ -122,7 +123,7 @@ def test_the_empty_record_of_a_bumped_revision(store: Store) -> None:
     assert (again.current_revision, again.compact_revision) == (1000, 1000)
     finish(again.compaction_steps())
     again.put(b"b", b"2")
-    assert [fields_of(record).key for record in again.range(b"\0", b"\0").records] == [b"a", b"b"]
+    assert [key_of(record) for record in again.range(b"\0", b"\0").records] == [b"a", b"b"]
     assert finish(again.hash_kv_steps()).revision == 1001
     changes = BackendHistory(again.backend, again).changes_between(0, 1001)
     assert [(packed, key) for packed, key, _, _ in changes] == [(pack(2), b"a"), (pack(1001), b"b")]
