@@ -116,7 +116,6 @@ class AuditLog:
                 handler(call, body)
                 return
             stand_in = _AuditedCall(call, self, {**self._who(call, method), **self._what(request, shown)})
-            call.on_cancel = stand_in.gone
             try:
                 handler(stand_in, body)
             except EtcdError as error:
@@ -181,13 +180,12 @@ class AuditLog:
 class _AuditedCall(StandIn):
     """A unary call whose outcome is logged, also that of a call that is gone: it may come to be all the same."""
 
-    __slots__ = ("_audit", "_inner_cancel", "_line")
+    __slots__ = ("_audit", "_line")
 
     def __init__(self, call: Call, audit: AuditLog, line: dict[str, Any]) -> None:
         super().__init__(call)
         self._audit = audit
         self._line = line
-        self._inner_cancel: Callable[[], None] | None = None
 
     def answered(self, error: EtcdError | None) -> None:
         """See StandIn."""
@@ -197,20 +195,10 @@ class _AuditedCall(StandIn):
         """Log it."""
         self._audit.note(self._line, outcome)
 
-    def gone(self) -> None:
-        """The client left before there was an answer."""
+    def on_gone(self) -> None:
+        """See StandIn."""
         self.note(_GONE)
-        if self._inner_cancel is not None:
-            self._inner_cancel()
-
-    @property
-    def on_cancel(self) -> Callable[[], None] | None:
-        """See Call."""
-        return self._inner_cancel
-
-    @on_cancel.setter
-    def on_cancel(self, callback: Callable[[], None] | None) -> None:
-        self._inner_cancel = callback
+        super().on_gone()
 
 
 def _request_types() -> dict[str, type[Message]]:

@@ -28,6 +28,7 @@ SECRET = "hunter2"
 class Call:
     def __init__(self) -> None:
         self.peer = Peer("10.0.0.7:4711", "ann")
+        self.head = SimpleNamespace()
         self.done = False
         self.on_cancel: Callable[[], None] | None = None
         self.answers: list[Any] = []

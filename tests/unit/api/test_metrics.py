@@ -164,8 +164,10 @@ class TestTiming:
         histogram = times["etcdserverpb.KV", "Put"]
         assert histogram.count == 0
         now[0] += 0.3
-        waiting[0].on_cancel = print
-        assert call.on_cancel is print
+        gone: list[bool] = []
+        waiting[0].on_cancel = lambda: gone.append(waiting[0].done)
+        call.on_cancel()
+        assert gone == [True]
         assert waiting[0].head is call.head
         waiting[0].finish(b"x")
         waiting[0].finish(b"y")
