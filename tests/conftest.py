@@ -28,8 +28,19 @@ def rewrite(request: pytest.FixtureRequest) -> bool:
 
 
 PROCESS_ROOMS = ("hosts", "interop", "processes")
-"""Tests that start servers and measure time. They run one after another on one worker; the quiet ones run beside them
-on the other, with a lower priority, so that no server waits for a core that a quiet test holds."""
+"""Tests that start servers. Those that measure time, or need a cluster to keep its leader, run one after another on one
+worker. Beside them, on the other, run first the CALM ones, and then, with a lower priority, those that start no server:
+no server waits for a core that a quiet test holds."""
+CALM = frozenset(
+    f"tests/interop/test_{name}.py"
+    for name in (
+        *("auth", "auth_weaknesses", "backup_page", "certificates", "differential", "etcdctl", "etcdpyctl", "etcdutl"),
+        *("etcdpyctl_offline", "transcripts"),
+        *("gateway", "gateway_examples", "interchange", "kv", "metric_names", "migrate", "mvcc_reference"),
+        *("peer_reference", "python_etcd3", "raft_reference", "snapshots_both_ways", "txn", "wrong_configuration"),
+    )
+)
+"""They compare answers, of one member mostly, whenever these come."""
 QUIET_NICENESS = 10
 
 
@@ -38,10 +49,12 @@ def _starts_servers(node_id: str) -> bool:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """What stays together on a worker: all process tests, and elsewhere the tests of a file, which share fixtures."""
+    """What stays together on a worker: all timed process tests, and elsewhere the tests of a file, which share
+    fixtures."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "processes" if _starts_servers(nodeid) else nodeid.split("::")[0]
+        path = nodeid.split("::")[0]
+        return "timed" if _starts_servers(nodeid) and path not in CALM else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
@@ -50,8 +63,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Process tests first: they take longest, and the quiet ones fill the other worker meanwhile."""
-    items.sort(key=lambda item: not _starts_servers(item.nodeid))
+    """The timed ones first: they take longest, and the others fill the other worker meanwhile."""
+    items.sort(key=lambda item: (not _starts_servers(item.nodeid), item.nodeid.split("::")[0] in CALM))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.reference  # etcd's benchmark tool is the load
 
-SMALL = {"W1": 100, "W4": 10, "W11-put1": 100, "W11-kill": 1, "W12-save": 1, "W12-restore": 1}
+SMALL = {"W1": 100, "W4": 10, "W4-enc": 10, "W11-put1": 100, "W11-kill": 1, "W12-save": 1, "W12-restore": 1}
 SMALL_ELSE = 2000
 
 
