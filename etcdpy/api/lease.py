@@ -11,6 +11,7 @@ from etcdpy.api.proposals import Waiting
 from etcdpy.errors import Code, LeaderChanged, LeaseNotFound, StatusError
 from etcdpy.lease.lease import NO_SUCH_LEASE
 from etcdpy.lease.lessor import LeaseExpiring, NotPrimary, pick_lease_id
+from etcdpy.limits import LEASE_RENEWALS_PER_TURN
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -104,7 +105,11 @@ class LeaseService:
 
     async def keep_alive(self, call: StreamCall) -> None:
         """Lease.LeaseKeepAlive: one answer a request; TTL 0 says that there is no such lease any more."""
+        handled = 0
         while (body := await call.receive()) is not None:
+            handled += 1
+            if handled % LEASE_RENEWALS_PER_TURN == 0:
+                await asyncio.sleep(0)  # neither receiving nor renewing waits while requests are there
             request = parse(rpc_pb2.LeaseKeepAliveRequest, body)
             header = self._header.embed(self._store.current_revision)
             ttl = await self._renew(call, request.ID)

@@ -42,6 +42,10 @@ def id_seed(member: int, now_ns: int) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:5], "big")
 
 
+class UnknownRequest(ValueError):
+    """An entry that holds no request which this version knows: the log cannot be followed any further."""
+
+
 class EntryEncoder:
     """Makes payloads with request ids that do not repeat, neither over restarts nor among members (see `id_seed`).
 
@@ -125,7 +129,7 @@ def stamp_of(data: bytes) -> bytes:
 
 
 def decode(data: bytes) -> tuple[str, Any]:
-    """The kind of request in an entry's payload, and the request. Raises ValueError when no known kind is set.
+    """The kind of request in an entry's payload, and the request. Raises UnknownRequest, DecodeError.
 
     Hot road on followers, where nearly all is puts. Every member writes the request first and its header behind it, so
     a put is cut out by hand: 0.6 us, against 1.4 us through the generated class.
@@ -140,4 +144,4 @@ def decode(data: bytes) -> tuple[str, Any]:
     for descriptor, value in raft_internal_pb2.InternalRaftRequest.FromString(data).ListFields():
         if descriptor.name not in _NOT_REQUESTS:
             return descriptor.name, value
-    raise ValueError("a log entry holds no request that this version knows")
+    raise UnknownRequest("a log entry holds no request that this version knows")

@@ -170,9 +170,10 @@ class RaftPaths:
             metrics.snapshot_receive_failures.add(_UNKNOWN_SENDER)
             return refusal
         self._note_sender(request)
-        assert request.stream is not None
+        # A path in an odd spelling, or whole with its host, is not known for a streamed one before it is read.
+        stream = request.stream if request.stream is not None else _at_once(request.body)
         try:
-            message, rest = await _read_envelope(request.stream)
+            message, rest = await _read_envelope(stream)
         except (MalformedFrame, ConnectionError) as error:
             fields = {"local-member-id": id_text(self._roads.own_id), "error": str(error)}
             logger.warning("failed to decode Raft message", extra={"fields": fields})
@@ -191,7 +192,7 @@ class RaftPaths:
             return self._forbidden(reason)
         metrics.snapshot_receive_inflights.add(sender)
         try:
-            return await self._store_snapshot(message, sender, CountedBody(rest, request.stream))
+            return await self._store_snapshot(message, sender, CountedBody(rest, stream))
         finally:
             metrics.snapshot_receive_inflights.add(sender, -1)
 
@@ -237,6 +238,10 @@ async def _read_envelope(stream: AsyncIterator[bytes]) -> tuple[Message, bytes]:
                 raise MalformedFrame("the message says nothing")
             return messages[0], bytes(head[8 + size :])
     raise MalformedFrame("unexpected EOF")
+
+
+async def _at_once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class CountedBody:

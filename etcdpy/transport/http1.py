@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import re
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 
@@ -30,6 +31,15 @@ _BAD_REQUEST = HttpResponse(400, [("content-type", "text/plain; charset=utf-8")]
 _NO_TUNNEL = HttpResponse(405, [("content-type", "text/plain; charset=utf-8")], b"405 Method Not Allowed")
 _HEAD_TOO_LARGE = HttpResponse(
     431, [("content-type", "text/plain; charset=utf-8")], b"431 Request Header Fields Too Large"
+)
+
+
+# h11's pattern goes back over every blank of a line, and takes 0.1 s for 20,000 of them. This one is the same, but what
+# it has matched it does not try in another way.
+_readers: Any = h11._readers
+_readers.header_field_re = re.compile(
+    rb"(?P<field_name>[-!#$%&'*+.^_`|~0-9a-zA-Z]+):[ \t]*+"
+    rb"(?P<field_value>([^\x00\s]++(?:[ \t]++[^\x00\s]++)*+)?)[ \t]*"
 )
 
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from etcdpy import limits
 from etcdpy.transport import tls_refusal as refusal
@@ -29,10 +28,12 @@ from etcdpy.transport.tls_client import ClientTls, ClientTlsConfig
 from etcdpy.transport.tls_files import (
     FileSet,
     load_key_pair,
+    parse_authorities,
     parse_certificates,
     parse_key_pair,
     parse_revocation_list,
     read_bounded,
+    trust,
 )
 from etcdpy.transport.tls_handshake import Handshake, WatchedContext, note_server_name, watch
 from etcdpy.transport.tls_options import ServerTlsConfig, TlsConfigError, apply_options, check_options
@@ -129,7 +130,7 @@ class ServerTls:
         self._authorities: FileSet[tuple[x509.Certificate, ...]] | None = None
         if config.trusted_ca_file:
             path = config.trusted_ca_file
-            self._authorities = FileSet([path], lambda contents: parse_certificates(path, contents[0]), wall_ns)
+            self._authorities = FileSet([path], lambda contents: parse_authorities(path, contents[0]), wall_ns)
         self._revoked = None
         if config.crl_file:
             self._revoked = FileSet(
@@ -269,8 +270,7 @@ class ServerTls:
             # Go trusts whatever is in the bundle, an intermediate as well as a root.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             if self._authorities is not None:
-                ders = [authority.public_bytes(Encoding.DER) for authority in self._authorities.value]
-                context.load_verify_locations(cadata=b"".join(ders))
+                trust(context, self._authorities.value)
             else:
                 context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         context.quiet = quiet

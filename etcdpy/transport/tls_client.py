@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from etcdpy.transport import tls_refusal as refusal
-from etcdpy.transport.tls_files import FileSet, KeyPair, load_key_pair, parse_certificates, parse_key_pair
+from etcdpy.transport.tls_files import FileSet, KeyPair, load_key_pair, parse_authorities, parse_key_pair, trust
 from etcdpy.transport.tls_options import TlsConfigError, apply_options, check_options
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class ClientTls:
             )
         if config.verify and config.trusted_ca_file:
             path = config.trusted_ca_file
-            self._authorities = FileSet([path], lambda contents: parse_certificates(path, contents[0]), wall_ns)
+            self._authorities = FileSet([path], lambda contents: parse_authorities(path, contents[0]), wall_ns)
         self._context = self._build()
 
     def context(self) -> ssl.SSLContext:
@@ -110,8 +109,7 @@ class ClientTls:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         elif self._authorities is not None:
-            ders = [authority.public_bytes(Encoding.DER) for authority in self._authorities.value]
-            context.load_verify_locations(cadata=b"".join(ders))
+            trust(context, self._authorities.value)
         else:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         if self._pair is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -24,14 +23,16 @@ from etcdpy import limits
 from etcdpy.transport.tls_options import TlsConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 logger = logging.getLogger("etcdpy.transport.tls")
 
 T = TypeVar("T")
 
-# As Go does: the first block whose type ends so is the key; blocks such as EC PARAMETERS before it are passed over.
-_KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+_BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
+_KEY_LABEL = b"PRIVATE KEY"
+"""As Go does: the first block whose type ends so is the key; blocks such as EC PARAMETERS before it are passed over."""
+_CRL_LABEL = b"X509 CRL"
 
 _PUBLIC_FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -141,6 +142,37 @@ def read_bounded(path: str) -> bytes:
     return content
 
 
+def pem_blocks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The type and text of each PEM block, up to the first that has no end. Each byte is looked at a few times at most:
+    a pattern takes seconds for thousands of blocks without an end."""
+    start = content.find(_BEGIN)
+    while start >= 0:
+        name_end = content.find(_DASHES, start + len(_BEGIN))
+        label = content[start + len(_BEGIN) : name_end]
+        ending = _END + label + _DASHES
+        end = content.find(ending, name_end)
+        if name_end < 0 or end < 0:
+            return
+        yield label, content[start : end + len(ending)]
+        start = content.find(_BEGIN, end)
+
+
+def parse_authorities(path: str, content: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a CA bundle, which OpenSSL can use. Raises TlsConfigError."""
+    certificates = parse_certificates(path, content)
+    try:
+        trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificates)
+    except ssl.SSLError as error:
+        raise TlsConfigError(f"{path}: OpenSSL refuses it: {error.reason or error}") from None
+    return certificates
+
+
+def trust(context: ssl.SSLContext, certificates: Sequence[x509.Certificate]) -> None:
+    """Let a context trust whatever these have signed. Raises ssl.SSLError."""
+    ders = [certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates]
+    context.load_verify_locations(cadata=b"".join(ders))
+
+
 def parse_certificates(path: str, content: bytes) -> tuple[x509.Certificate, ...]:
     """All certificates of a PEM file. Raises TlsConfigError for none, for a broken one, and for a file cut short."""
     begun = content.count(b"-----BEGIN ")
@@ -150,21 +182,21 @@ def parse_certificates(path: str, content: bytes) -> tuple[x509.Certificate, ...
         raise TlsConfigError(f"{path}: holds no PEM certificate")
     try:
         return tuple(x509.load_pem_x509_certificates(content))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TlsConfigError(f"{path}: holds a certificate that cannot be read") from error
 
 
 def parse_key_pair(cert_path: str, key_path: str, contents: Sequence[bytes]) -> KeyPair:
     """Certificate and key, proven to belong together and to load into OpenSSL."""
     certificates = parse_certificates(cert_path, contents[0])
-    block = _KEY_BLOCK.search(contents[1])
+    block = next((each for label, each in pem_blocks(contents[1]) if label.endswith(_KEY_LABEL)), None)
     if block is None:
         raise TlsConfigError(f"{key_path}: holds no PEM private key, or is cut short")
-    if b"ENCRYPTED" in block.group(0):
+    if b"ENCRYPTED" in block:
         raise TlsConfigError(f"{key_path}: the key is encrypted; a server cannot ask for the passphrase")
     try:
         # Validating an RSA key's primes takes up to 0.1 s; that it fits the certificate is all that is needed here.
-        key = serialization.load_pem_private_key(block.group(0), None, unsafe_skip_rsa_key_validation=True)
+        key = serialization.load_pem_private_key(block, None, unsafe_skip_rsa_key_validation=True)
         own = key.public_key().public_bytes(*_PUBLIC_FORM)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # not chained: the cause may speak of the key's bytes
         raise TlsConfigError(f"{key_path}: the private key cannot be read") from None
@@ -174,7 +206,7 @@ def parse_key_pair(cert_path: str, key_path: str, contents: Sequence[bytes]) -> 
         raise TlsConfigError(f"{cert_path}: the certificate's public key cannot be read") from error
     if own != certified:
         raise TlsConfigError(f"{key_path}: the key does not belong to the certificate in {cert_path}")
-    pair = KeyPair(certificates, block.group(0) + b"\n")
+    pair = KeyPair(certificates, block + b"\n")
     try:
         load_key_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     except ssl.SSLError as error:
@@ -196,8 +228,8 @@ def parse_revocation_list(path: str, content: bytes) -> RevocationList:
     """A CRL in DER, as etcd reads it, or PEM, which etcd does not."""
     try:
         if b"-----BEGIN X509 CRL-----" in content:
-            blocks = re.findall(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", content, re.DOTALL)
-            if len(blocks) != content.count(b"-----BEGIN "):
+            blocks = [block for label, block in pem_blocks(content) if label == _CRL_LABEL]
+            if len(blocks) != content.count(_BEGIN):
                 raise TlsConfigError(f"{path}: cut short (a PEM block has no end), or holds more than CRLs")
             lists = [x509.load_pem_x509_crl(block) for block in blocks]
         else:
@@ -205,5 +237,5 @@ def parse_revocation_list(path: str, content: bytes) -> RevocationList:
         return RevocationList(frozenset(entry.serial_number for crl in lists for entry in crl))
     except TlsConfigError:
         raise
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TlsConfigError(f"{path}: not a certificate revocation list in DER or PEM") from error

@@ -11,7 +11,7 @@ from etcdpy import limits
 from etcdpy.errors import Code
 from etcdpy.transport import frames
 from etcdpy.transport.frames import PREFACE, ErrorCode, frame
-from tests.fuzz.damage import cut, mutate
+from tests.fuzz.damage import BYTES_MAX, cut, mutate
 from tests.fuzz.harness import STALL_SECONDS, Watch, Wrong
 from tests.support.wire import Wire, headers, message
 
@@ -182,7 +182,7 @@ def _disorder(draw: Random, made: list[bytes]) -> list[bytes]:
             case 5:
                 made[at] = made[at][:3] + bytes([draw.randrange(12)]) + made[at][4:]
             case _:
-                made[at : at + 1] = [made[at]] * draw.choice((2, 20, 600))
+                made[at : at + 1] = [made[at]] * min(draw.choice((2, 20, 600)), 1 + BYTES_MAX // len(made[at]))
     return made
 
 

@@ -16,6 +16,7 @@ from etcdpy.api.client_versions import ClientVersions
 from etcdpy.api.health import Health
 from etcdpy.api.http import Access, MetricsPage, Versions, client_port
 from etcdpy.api.metrics import build_registry
+from etcdpy.apply.entry_data import UnknownRequest
 from etcdpy.gateway.gateway import streamed_paths
 from etcdpy.peer.connections import PeerUnreachable
 from etcdpy.peer.handler import STREAMED_PATHS
@@ -149,7 +150,7 @@ class FuzzedMember:
     def _on_broken(self, error: Exception) -> None:
         """The process ends here. What a leader says is in the log is believed, as etcd believes it."""
         self.is_over = True
-        if not isinstance(error, (LogLost, DecodeError, JSONDecodeError)):
+        if not isinstance(error, (LogLost, DecodeError, JSONDecodeError, UnknownRequest)):
             self.bugs.append(error)
 
     async def _start(self) -> None:
