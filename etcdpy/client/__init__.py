@@ -10,18 +10,52 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from etcdpy.client import op
+    from etcdpy.client.aio import AsyncClient
     from etcdpy.client.channels import TlsFiles
-    from etcdpy.client.client import Client, Lease, Watch
+    from etcdpy.client.client import Client, Election, Lease, Lock, Watch
     from etcdpy.client.failures import ClientClosed
     from etcdpy.client.following import WatchEnded
+    from etcdpy.client.leasing import AsyncLease
+    from etcdpy.client.recipes import AsyncElection, AsyncLock, NotHeld, SessionExpired
+    from etcdpy.client.snapshot import SnapshotFailed
     from etcdpy.client.watch_state import WatchCompacted
+    from etcdpy.client.watching import AsyncWatch
 
-__all__ = ["Client", "ClientClosed", "Lease", "TlsFiles", "Watch", "WatchCompacted", "WatchEnded", "op"]
+__all__ = [
+    "AsyncClient",
+    "AsyncElection",
+    "AsyncLease",
+    "AsyncLock",
+    "AsyncWatch",
+    "Client",
+    "ClientClosed",
+    "Election",
+    "Lease",
+    "Lock",
+    "NotHeld",
+    "SessionExpired",
+    "SnapshotFailed",
+    "TlsFiles",
+    "Watch",
+    "WatchCompacted",
+    "WatchEnded",
+    "op",
+]
 
 _MODULES: Final = {
+    "AsyncClient": "aio",
+    "AsyncElection": "recipes",
+    "AsyncLease": "leasing",
+    "AsyncLock": "recipes",
+    "AsyncWatch": "watching",
     "Client": "client",
     "ClientClosed": "failures",
+    "Election": "client",
     "Lease": "client",
+    "Lock": "client",
+    "NotHeld": "recipes",
+    "SessionExpired": "recipes",
+    "SnapshotFailed": "snapshot",
     "TlsFiles": "channels",
     "Watch": "client",
     "WatchCompacted": "watch_state",

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 
 import grpc
 
-from etcdpy.client.call import Answer, Call, Method
+from etcdpy.client.call import Answer, Call
 from etcdpy.client.channels import open_channel
+from etcdpy.client.core import run
+from etcdpy.client.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from etcdpy.client.balancer import Balancer
-    from etcdpy.client.core import Metadata, Settings
+    from etcdpy.client.core import Metadata, Opening, Settings
 
 
 class BlockingStream(Generic[Answer]):
@@ -43,61 +45,34 @@ class BlockingStream(Generic[Answer]):
         self._call.cancel()
 
 
-class BlockingPlace:
-    """One endpoint; the channel is opened by its first use."""
+class BlockingPlace(Endpoint[grpc.Channel]):
+    """One endpoint."""
 
-    def __init__(self, io: BlockingIo, number: int, endpoint: str) -> None:
+    def __init__(self, io: BlockingIo, number: int, name: str) -> None:
+        super().__init__(name, io.settings, open_channel)
         self._io = io
         self._number = number
-        self._endpoint = endpoint
-        self._opening = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._unary: dict[str, Any] = {}
         self._connecting = False
-
-    @property
-    def channel(self) -> grpc.Channel:
-        """The connection. Raises OSError for a TLS file that cannot be read."""
-        if self._channel is None:
-            with self._opening:
-                if self._channel is None:
-                    settings = self._io.settings
-                    self._channel = open_channel(self._endpoint, settings.tls, settings.channel_options())
-        return self._channel
 
     async def invoke(
         self, call: Call[Answer], seconds: float | None, metadata: Metadata, *, wait_for_ready: bool
     ) -> Answer:
         """Make a unary call."""
-        method = call.method
-        made = self._unary.get(method.path)
-        if made is None:
-            made = self._unary[method.path] = self.channel.unary_unary(
-                method.path, method.request.SerializeToString, method.answer.FromString
-            )
+        made = self.unary(call.method)
         answer: Answer = made(call.request, timeout=seconds, metadata=metadata, wait_for_ready=wait_for_ready)
         return answer
 
-    def stream(
-        self,
-        method: Method[Any, Answer],
-        requests: Sequence[Any],
-        seconds: float | None,
-        metadata: Metadata,
-        *,
-        wait_for_ready: bool,
-        more: bool,
-    ) -> BlockingStream[Answer]:
-        """Open a stream with these requests; `more`: others follow."""
-        make = self.channel.stream_stream(method.path, method.request.SerializeToString, method.answer.FromString)
+    def stream(self, opening: Opening[Answer]) -> BlockingStream[Answer]:
+        """Open a stream."""
         waiting: queue.SimpleQueue[Any] | None = None
-        feed: Iterator[Any] = iter(requests)
-        if more:
+        feed: Iterator[Any] = iter(opening.requests)
+        if opening.more:
             waiting = queue.SimpleQueue()
-            for request in requests:
+            for request in opening.requests:
                 waiting.put(request)
             feed = iter(waiting.get, None)
-        call = make(feed, timeout=seconds, metadata=metadata, wait_for_ready=wait_for_ready)
+        make = self.streaming(opening.method)
+        call = make(feed, timeout=opening.seconds, metadata=opening.metadata, wait_for_ready=opening.wait_for_ready)
         return BlockingStream(call, waiting)
 
     def connect(self) -> None:
@@ -118,22 +93,30 @@ class BlockingPlace:
 
     def close(self) -> None:
         """End the connection, and every call on it."""
-        if self._channel is not None:
-            self._channel.close()
+        if self.opened is not None:
+            self.opened.close()
 
 
-class _Lock:
-    """A lock of threads for work that is written as a coroutine."""
+class BlockingCondition:
+    """A condition of threads, for work that is written as a coroutine; it serves as a lock, too."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._condition = threading.Condition()
 
     async def __aenter__(self) -> Self:
-        self._lock.acquire()
+        self._condition.acquire()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        self._lock.release()
+        self._condition.release()
+
+    async def wait_until(self, holds: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until it holds; False where it does not in time."""
+        return self._condition.wait_for(holds, seconds)
+
+    def notify_all(self) -> None:
+        """Let all who wait look again."""
+        self._condition.notify_all()
 
 
 class BlockingIo:
@@ -146,7 +129,8 @@ class BlockingIo:
         self.places: Sequence[BlockingPlace] = [
             BlockingPlace(self, number, name) for number, name in enumerate(settings.endpoints)
         ]
-        self.login_lock = _Lock()
+        self.login_lock = BlockingCondition()
+        self._woken = threading.Event()
         self._closed = False
 
     async def sleep(self, seconds: float) -> None:
@@ -159,6 +143,23 @@ class BlockingIo:
             return self._changed.wait_for(
                 lambda: self._closed or self._balancer.pick(time.monotonic()) is not None, seconds
             )
+
+    async def wait_woken(self, seconds: float | None) -> None:
+        """Wait so long, or until `wake`."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """End that wait, or the next one."""
+        self._woken.set()
+
+    def new_condition(self) -> BlockingCondition:
+        """Something to wait for."""
+        return BlockingCondition()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do that work in a thread of its own."""
+        threading.Thread(target=run, args=(work,), name="etcdpy-client", daemon=True).start()
 
     def connected(self, number: int) -> None:
         """There is a connection to that endpoint."""
@@ -173,3 +174,4 @@ class BlockingIo:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self.wake()

@@ -56,8 +56,24 @@ def open_channel(
 
     The scheme decides about TLS, and where it has none, whether `tls` is given.
     """
+    target, credentials = _dialled(endpoint, tls)
+    if credentials is None:
+        return grpc.insecure_channel(target, options=[*OPTIONS, *options])
+    return grpc.secure_channel(target, credentials, options=[*OPTIONS, *options])
+
+
+def open_async_channel(
+    endpoint: str, tls: TlsFiles | None = None, options: Sequence[tuple[str, int | str]] = ()
+) -> grpc.aio.Channel:
+    """The same for asyncio; it belongs to the loop that runs."""
+    target, credentials = _dialled(endpoint, tls)
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=[*OPTIONS, *options])
+    return grpc.aio.secure_channel(target, credentials, options=[*OPTIONS, *options])
+
+
+def _dialled(endpoint: str, tls: TlsFiles | None) -> tuple[str, grpc.ChannelCredentials | None]:
     target, secure = target_of(endpoint)
-    every_option = [*OPTIONS, *options]
     if secure or (secure is None and tls is not None):
-        return grpc.secure_channel(target, (tls or TlsFiles()).credentials(), options=every_option)
-    return grpc.insecure_channel(target, options=every_option)
+        return target, (tls or TlsFiles()).credentials()
+    return target, None

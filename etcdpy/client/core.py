@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import grpc
 
@@ -23,7 +23,8 @@ from etcdpy.errors import AuthNotEnabled, Code, EtcdError
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+    from types import TracebackType
 
     from google.protobuf.message import Message
 
@@ -45,6 +46,26 @@ def run(steps: Coroutine[Any, Any, T]) -> T:
         return result
     steps.close()
     raise AssertionError("work that blocks was suspended")
+
+
+def run_each(results: AsyncGenerator[T, None]) -> Iterator[T]:
+    """What a generator yields that never suspends."""
+    try:
+        while True:
+            try:
+                yield run(_next_of(results))
+            except StopAsyncIteration:
+                return
+    finally:
+        run(_close(results))
+
+
+async def _next_of(results: AsyncGenerator[T, None]) -> T:
+    return await anext(results)
+
+
+async def _close(results: AsyncGenerator[T, None]) -> None:
+    await results.aclose()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,25 +121,29 @@ class Stream(Protocol[Read]):
         """Let go of it, and wake who reads."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening(Generic[Answer]):
+    """A stream that is to be opened."""
+
+    method: Method[Any, Answer]
+    requests: Sequence[Any]
+    seconds: float | None
+    metadata: Metadata
+    wait_for_ready: bool
+    more: bool
+    """Whether other requests follow; if not, these are all."""
+
+
 class Place(Protocol):
     """One endpoint. Errors are grpcio's."""
 
-    async def invoke(
+    def invoke(
         self, call: Call[Answer], seconds: float | None, metadata: Metadata, *, wait_for_ready: bool
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """Make a unary call."""
 
-    def stream(
-        self,
-        method: Method[Any, Answer],
-        requests: Sequence[Any],
-        seconds: float | None,
-        metadata: Metadata,
-        *,
-        wait_for_ready: bool,
-        more: bool,
-    ) -> Stream[Answer]:
-        """Open a stream with these requests; `more`: others follow."""
+    def stream(self, opening: Opening[Answer]) -> Stream[Answer]:
+        """Open a stream."""
 
     def connect(self) -> None:
         """Connect in the background, and tell the balancer when that is done."""
@@ -127,8 +152,23 @@ class Place(Protocol):
 class AsyncContextManager(Protocol):
     """A lock, of whatever kind."""
 
-    async def __aenter__(self) -> object: ...
-    async def __aexit__(self, *error: object) -> object: ...
+    async def __aenter__(self) -> object:
+        """Take it."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> object:
+        """Let it go."""
+
+
+class Condition(AsyncContextManager, Protocol):
+    """A condition variable; while it is held as a context manager nobody else changes what it guards."""
+
+    async def wait_until(self, holds: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until it holds; False where it does not in time."""
+
+    def notify_all(self) -> None:
+        """Let all who wait look again."""
 
 
 class Io(Protocol):
@@ -146,7 +186,19 @@ class Io(Protocol):
         """Wait."""
 
     async def wait_connected(self, seconds: float | None) -> bool:
-        """Wait until the balancer has been told something; False where it was not in time."""
+        """Wait until there is a connection, or the client is closed; False where that is not so in time."""
+
+    async def wait_woken(self, seconds: float | None) -> None:
+        """Wait so long, or until `wake`."""
+
+    def wake(self) -> None:
+        """End that wait, or the next one."""
+
+    def new_condition(self) -> Condition:
+        """Something to wait for."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do that work beside everything else."""
 
 
 class Core:
@@ -272,14 +324,9 @@ class Core:
         number = await self._choose(give_up, only)
         if not self._asked_for_token:
             await self._log_in(self._token, give_up)
-        return number, self.io.places[number].stream(
-            method,
-            requests,
-            seconds,
-            self.metadata(require_leader=require_leader),
-            wait_for_ready=only is not None or self.balancer.count == 1,
-            more=more,
-        )
+        waits = only is not None or self.balancer.count == 1
+        metadata = self.metadata(require_leader=require_leader)
+        return number, self.io.places[number].stream(Opening(method, requests, seconds, metadata, waits, more))
 
     async def renew_token(self, failure: EtcdError) -> bool:
         """Whether there is another token after a failure that names it."""

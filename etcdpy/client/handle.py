@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Final, Self, TypedDict
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypedDict, TypeVar, overload
 
+from etcdpy.client import op
 from etcdpy.client.core import Settings, View
 from etcdpy.client.keys import Key, as_bytes, key_range
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from google.protobuf.message import Message
+
+    from etcdpy.client.aio import AsyncClient
+    from etcdpy.client.call import Call
     from etcdpy.client.channels import TlsFiles
+    from etcdpy.client.client import Client
+
+P = ParamSpec("P")
+A = TypeVar("A", bound="Message")
 
 DEFAULT_ENDPOINT: Final = "127.0.0.1:2379"
-WATCH_UNREAD_MAX: Final = 64
-"""Answers of a watcher that wait to be read; with more the stream is not read, and the server holds the rest."""
 
 
 class Options(TypedDict, total=False):
@@ -42,6 +49,16 @@ class Options(TypedDict, total=False):
     keepalive_timeout: float
     send_bytes_max: int
     receive_bytes_max: int
+
+
+class Span(TypedDict, total=False):
+    """How far a read goes from its key, and of which revision; see `op.get`."""
+
+    prefix: bool
+    from_key: bool
+    revision: int
+    serializable: bool
+    keys_only: bool
 
 
 class WatchFields(TypedDict, total=False):
@@ -75,10 +92,79 @@ def watch_request(
     return request
 
 
-class Handle:
-    """What does not wait: other views of the same cluster, on the same connections."""
+class Made(Generic[P, A]):
+    """A method that makes a call: its answer, or with the client for asyncio what is awaited for it."""
 
+    def __init__(self, make: Callable[P, Call[A]]) -> None:
+        self._make = make
+        self._name = ""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Made[P, A]: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, A]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, A]]: ...
+    def __get__(self, client: Client | AsyncClient | None, owner: type) -> Any:
+        if client is None:
+            return self
+        make, do = self._make, client.do
+
+        @wraps(make)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return do(make(*args, **kwargs))
+
+        client.__dict__[self._name] = method  # where Python looks first from now on
+        return method
+
+
+class Handle:
+    """What both clients can do by the same words, and what does not wait."""
+
+    _io: Any
     _view: View
+
+    get = Made(op.get)
+    put = Made(op.put)
+    delete = Made(op.delete)
+    txn = Made(op.txn)
+    compact = Made(op.compact)
+    grant = Made(op.grant)
+    revoke = Made(op.revoke)
+    time_to_live = Made(op.time_to_live)
+    leases = Made(op.leases)
+    member_list = Made(op.member_list)
+    member_add = Made(op.member_add)
+    member_remove = Made(op.member_remove)
+    member_update = Made(op.member_update)
+    member_promote = Made(op.member_promote)
+    status = Made(op.status)
+    alarms = Made(op.alarms)
+    disarm = Made(op.disarm)
+    defragment = Made(op.defragment)
+    hash_kv = Made(op.hash_kv)
+    move_leader = Made(op.move_leader)
+    downgrade = Made(op.downgrade)
+    auth_enable = Made(op.auth_enable)
+    auth_disable = Made(op.auth_disable)
+    auth_status = Made(op.auth_status)
+    authenticate = Made(op.authenticate)
+    user_add = Made(op.user_add)
+    user_get = Made(op.user_get)
+    user_list = Made(op.user_list)
+    user_delete = Made(op.user_delete)
+    user_change_password = Made(op.user_change_password)
+    user_grant_role = Made(op.user_grant_role)
+    user_revoke_role = Made(op.user_revoke_role)
+    role_add = Made(op.role_add)
+    role_get = Made(op.role_get)
+    role_list = Made(op.role_list)
+    role_delete = Made(op.role_delete)
+    role_grant_permission = Made(op.role_grant_permission)
+    role_revoke_permission = Made(op.role_revoke_permission)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -102,6 +188,6 @@ class Handle:
         return self._viewed(self._view.with_leader())
 
     def _viewed(self, view: View) -> Self:
-        other = copy.copy(self)
-        other._view = view
+        other = object.__new__(type(self))
+        other._io, other._view = self._io, view
         return other

@@ -21,7 +21,10 @@ class _Kept:
 
 
 class KeepAlives:
-    """The leases of one client. Times are seconds of a clock that never goes back."""
+    """The leases of one client. Times are seconds of a clock that never goes back.
+
+    A worker goes through them while other threads add and remove some, so it looks at copies.
+    """
 
     __slots__ = ("_kept",)
 
@@ -46,10 +49,10 @@ class KeepAlives:
 
     def due(self, now: float) -> list[int]:
         """The leases to renew now; they are due again a little later unless `renewed` is heard first."""
-        found = [lease_id for lease_id, kept in self._kept.items() if kept.next_at <= now]
-        for lease_id in found:
-            self._kept[lease_id].next_at = now + RETRY_SECONDS
-        return found
+        found = [(lease_id, kept) for lease_id, kept in list(self._kept.items()) if kept.next_at <= now]
+        for _, kept in found:
+            kept.next_at = now + RETRY_SECONDS
+        return [lease_id for lease_id, _ in found]
 
     def renewed(self, lease_id: int, ttl: float, asked_at: float) -> bool:
         """The server's answer to a request of that time. False where the lease is gone, and is now forgotten."""
@@ -63,11 +66,11 @@ class KeepAlives:
 
     def overdue(self, now: float) -> list[int]:
         """The leases whose time is over; they are forgotten."""
-        found = [lease_id for lease_id, kept in self._kept.items() if kept.ends_at <= now]
+        found = [lease_id for lease_id, kept in list(self._kept.items()) if kept.ends_at <= now]
         for lease_id in found:
             self.remove(lease_id)
         return found
 
     def next_at(self) -> float:
         """When there is something to do; infinity where there is no lease."""
-        return min((min(kept.next_at, kept.ends_at) for kept in self._kept.values()), default=float("inf"))
+        return min((min(kept.next_at, kept.ends_at) for kept in list(self._kept.values())), default=float("inf"))

@@ -14,7 +14,7 @@ from etcdpy.errors import EtcdError
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from etcdpy.client.core import Core
 
@@ -22,17 +22,23 @@ LEASES_PER_STREAM: Final = 1000
 
 
 class Keeper:
-    """Renews the leases of one client. One worker runs `work` now and then; the rest may come from elsewhere."""
+    """Renews the leases of one client, with a worker that begins with the first one."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self.schedule = KeepAlives()
-        self._told: dict[int, Callable[[], None]] = {}
+        self._told: dict[int, Callable[[], Awaitable[None]]] = {}
+        self._works = False
 
-    def keep(self, lease_id: int, ttl: float, asked_at: float, lost: Callable[[], None]) -> None:
-        """Keep a lease; `lost` is called once, by the worker, when it has ended against our will."""
+    def keep(self, lease_id: int, ttl: float, asked_at: float, lost: Callable[[], Awaitable[None]]) -> None:
+        """Keep a lease; the worker calls `lost` once, when it has ended against our will."""
         self._told[lease_id] = lost
         self.schedule.add(lease_id, ttl, asked_at)
+        if self._works:
+            self._core.io.wake()
+        else:
+            self._works = True
+            self._core.io.spawn(self._work())
 
     def forget(self, lease_id: int) -> None:
         """Keep it no longer."""
@@ -43,14 +49,23 @@ class Keeper:
         """Whether the lease has not ended for sure: its time since the last renewal was asked for is not over."""
         return self.schedule.ends_at(lease_id) > time.monotonic()
 
-    async def work(self) -> float:
-        """Renew what is due; how many seconds there is nothing to do then."""
-        due = self.schedule.due(time.monotonic())
-        for start in range(0, len(due), LEASES_PER_STREAM):
-            await self._renew(due[start : start + LEASES_PER_STREAM])
-        for lease_id in self.schedule.overdue(time.monotonic()):
-            self._lost(lease_id)
-        return max(0.0, self.schedule.next_at() - time.monotonic())
+    async def _work(self) -> None:
+        try:
+            await self._keep_all()
+        finally:
+            for lease_id in list(self._told):  # nobody keeps them any more
+                self.schedule.remove(lease_id)
+                await self._lost(lease_id)
+
+    async def _keep_all(self) -> None:
+        while not self._core.closed:
+            due = self.schedule.due(time.monotonic())
+            for start in range(0, len(due), LEASES_PER_STREAM):
+                await self._renew(due[start : start + LEASES_PER_STREAM])
+            for lease_id in self.schedule.overdue(time.monotonic()):
+                await self._lost(lease_id)
+            seconds = self.schedule.next_at() - time.monotonic()
+            await self._core.io.wait_woken(None if seconds == float("inf") else max(0.0, seconds))
 
     async def _renew(self, lease_ids: Sequence[int]) -> None:
         asked_at = time.monotonic()
@@ -65,7 +80,7 @@ class Keeper:
         try:
             while (answer := await stream.read()) is not None:
                 if not self.schedule.renewed(answer.ID, answer.TTL, asked_at):
-                    self._lost(answer.ID)
+                    await self._lost(answer.ID)
         except grpc.RpcError as error:
             failure = Failure.of(error)
             self._core.note(number, failure)
@@ -73,7 +88,7 @@ class Keeper:
         finally:
             stream.cancel()
 
-    def _lost(self, lease_id: int) -> None:
+    async def _lost(self, lease_id: int) -> None:
         told = self._told.pop(lease_id, None)
         if told is not None:
-            told()
+            await told()

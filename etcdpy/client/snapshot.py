@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import grpc
@@ -13,7 +14,7 @@ from etcdpy.errors import Code
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Progress = Callable[[int, int], None]
@@ -41,45 +42,72 @@ def save_snapshot(
     timeout_seconds: float | None = None,
     metadata: Metadata = (),
 ) -> str:
-    """Save the state to `path`, which appears when all of it is there, checked and synced, readable by its owner alone.
+    """Save the state to `path`, as `receiving` does, by one call on a channel.
 
     `progress(done, total)` is told of bytes now and then. With a timeout an endpoint that does not answer is waited
     for. `metadata` carries the token where users are on. Returns the version that could read it. Raises
     SnapshotFailed, OSError; then nothing is left.
     """
+    answers = Maintenance(channel).Snapshot(
+        rpc_pb2.SnapshotRequest(),
+        timeout=timeout_seconds,
+        metadata=metadata,
+        wait_for_ready=timeout_seconds is not None,
+    )
+    with receiving(path, progress) as receiver:
+        try:
+            for answer in answers:
+                receiver.add(answer)
+        except grpc.RpcError as error:
+            raise SnapshotFailed(error.details() or str(error.code()), Code(error.code().value[0])) from None
+    return receiver.version
+
+
+@contextmanager
+def receiving(path: Path, progress: Progress) -> Iterator[Receiver]:
+    """Take in a snapshot, which is at `path` when all of it is there, checked and synced, readable by its owner alone.
+
+    Raises SnapshotFailed, OSError; then nothing is left.
+    """
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            answers = Maintenance(channel).Snapshot(
-                rpc_pb2.SnapshotRequest(),
-                timeout=timeout_seconds,
-                metadata=metadata,
-                wait_for_ready=timeout_seconds is not None,
-            )
-            version = _receive(answers, file, progress)
+            receiver = Receiver(file, progress)
+            yield receiver
+            receiver.check()
             file.flush()
             os.fsync(file.fileno())
         part.rename(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    return version
 
 
-def _receive(answers: Iterable[rpc_pb2.SnapshotResponse], file: BinaryIO, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    done = 0
-    last = rpc_pb2.SnapshotResponse()
-    try:
-        for answer in answers:
-            digest.update(last.blob)
-            file.write(answer.blob)
-            done += len(answer.blob)
-            progress(done, done + answer.remaining_bytes)
-            last = answer
-    except grpc.RpcError as error:
-        raise SnapshotFailed(error.details() or str(error.code()), Code(error.code().value[0])) from None
-    if len(last.blob) != _CHECKSUM_BYTES or last.blob != digest.digest():
-        raise SnapshotFailed("the checksum at the end does not match what came before it")
-    return last.version
+class Receiver:
+    """Writes down what comes, and checks it at the end."""
+
+    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+        self._file = file
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self._done = 0
+        self._last = rpc_pb2.SnapshotResponse()
+
+    def add(self, answer: rpc_pb2.SnapshotResponse) -> None:
+        """The next part; the last one is the digest of all before it. Raises OSError."""
+        self._digest.update(self._last.blob)
+        self._file.write(answer.blob)
+        self._done += len(answer.blob)
+        self._progress(self._done, self._done + answer.remaining_bytes)
+        self._last = answer
+
+    @property
+    def version(self) -> str:
+        """The version that could read it, as the last part names it."""
+        return self._last.version
+
+    def check(self) -> None:
+        """Raises SnapshotFailed where something is missing or wrong."""
+        if len(self._last.blob) != _CHECKSUM_BYTES or self._last.blob != self._digest.digest():
+            raise SnapshotFailed("the checksum at the end does not match what came before it")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import queue
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdpy.client import Client, ClientClosed, WatchCompacted, WatchEnded, op
+from etcdpy.client import Client, ClientClosed, NotHeld, WatchCompacted, WatchEnded, op
 from etcdpy.errors import Code, EmptyKey, LeaseNotFound, StatusError
 from tests.support.client import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.members import Member
 
@@ -112,15 +116,112 @@ def test_a_lease_is_kept_until_it_is_revoked(inside: Client) -> None:
         assert list(inside.time_to_live(lease.id, keys=True).keys) == [b"l"]
     assert not lease.alive
     assert not inside.get("l").kvs
-    assert not lease.lost.is_set()
+    assert not lease.lost
 
 
 def test_an_owner_is_told_that_the_lease_is_gone(inside: Client) -> None:
     lease = inside.lease(2)
     inside.revoke(lease.id)
-    assert lease.lost.wait(5)
+    assert lease.wait_lost(5)
+    assert lease.lost
     assert not lease.alive
     lease.revoke()
+
+
+def test_a_range_in_parts(inside: Client) -> None:
+    for start in range(0, 250, 50):
+        inside.txn(then=[op.put(b"r/%04d" % number, b"v" * 100) for number in range(start, start + 50)])
+    keys = [b"r/%04d" % number for number in range(250)]
+    pages = []
+    for page in inside.pages("r/", prefix=True, size=100):
+        pages.append([record.key for record in page.kvs])
+        inside.put("r/9", "seen by no later page")
+    assert [len(page) for page in pages] == [100, 100, 50]
+    assert functools.reduce(operator.iadd, pages, []) == keys
+    parts = list(inside.range_stream("r/", prefix=True))
+    assert len(parts) > 1
+    assert [record.key for part in parts for record in part.kvs] == [*keys, b"r/9"]
+    assert parts[-1].count == 251
+
+
+def test_a_snapshot(inside: Client, tmp_path: Path) -> None:
+    inside.put("s", "saved")
+    path = tmp_path / "saved.db"
+    assert inside.snapshot(path).startswith("3.")
+    assert path.stat().st_size % 512 == 32
+    assert b"saved" in path.read_bytes()
+
+
+def test_a_lock_is_held_by_one(inside: Client) -> None:
+    first, second = inside.lock("l", ttl=5), inside.lock("l", ttl=5)
+    with first:
+        assert first.held
+        assert inside.get(first.key).kvs
+        assert inside.txn([first.is_held()], [op.put("guarded")]).succeeded
+        assert not second.try_acquire()
+        with pytest.raises(StatusError) as raised:
+            second.acquire(timeout=0.2)
+        assert raised.value.code is Code.DEADLINE_EXCEEDED
+        waiter = threading.Thread(target=second.acquire, daemon=True)
+        waiter.start()
+        wait_until(lambda: inside.get("l/", prefix=True, count_only=True).count == 2)
+        assert not second.held
+    waiter.join(10)
+    assert second.held
+    assert not first.held
+    second.release()
+    assert inside.get("l/", prefix=True, count_only=True).count == 0
+
+
+def test_who_lost_a_lock_is_told(inside: Client) -> None:
+    lock = inside.lock("l", ttl=5)
+    lock.acquire()
+    inside.delete(lock.key)
+    with pytest.raises(NotHeld):
+        lock.release()
+    with pytest.raises(NotHeld):
+        lock.is_held()
+    with inside.lease(5) as lease:
+        lock = inside.lock("l", lease=lease)
+        lock.acquire()
+        inside.revoke(lease.id)
+        assert lease.wait_lost(10)
+        assert not lock.held
+
+
+def test_an_election(inside: Client) -> None:
+    first, second = inside.election("e", ttl=5), inside.election("e", ttl=5)
+    assert first.leader() is None
+    seen: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def observe() -> None:
+        for leader in inside.election("e").observe():
+            seen.put(leader.value)
+            if leader.value == b"end":
+                return
+
+    observer = threading.Thread(target=observe, daemon=True)
+    observer.start()
+    first.campaign("one")
+    assert seen.get(timeout=10) == b"one"
+    leader = second.leader()
+    assert leader is not None
+    assert (leader.key, leader.value) == (first.key, b"one")
+    first.proclaim("two")
+    assert seen.get(timeout=10) == b"two"
+    candidate = threading.Thread(target=second.campaign, args=("three",), daemon=True)
+    candidate.start()
+    wait_until(lambda: inside.get("e/", prefix=True, count_only=True).count == 2)
+    first.resign()
+    candidate.join(10)
+    assert second.held
+    assert seen.get(timeout=10) == b"three"
+    second.proclaim("end")
+    observer.join(10)
+    assert not observer.is_alive()
+    with pytest.raises(NotHeld):
+        first.proclaim("four")
+    second.resign()
 
 
 def test_a_closed_client_wakes_who_waits(member: Member) -> None:
