@@ -77,4 +77,4 @@ class RolesAnswer(Answer[rpc_pb2.AuthRoleListResponse]):
 
 def role_answer(session: Session, name: str) -> RoleAnswer:
     """Ask for a role. Raises Failure."""
-    return RoleAnswer(ask(session, "Auth", "RoleGet", rpc_pb2.AuthRoleGetRequest(role=name)), name)
+    return RoleAnswer(ask(session, "ROLE_GET", rpc_pb2.AuthRoleGetRequest(role=name)), name)

@@ -18,17 +18,16 @@ def exactly(count: int, words: tuple[str, ...], complaint: str) -> tuple[str, ..
     return words
 
 
-def ask(session: Session, service: str, call: str, request: Any, *endpoints: str) -> Any:
-    """The answer to one call, from the first of these endpoints that is there (by default: of all). Raises Failure."""
-    from etcdpy.client import stubs  # brings in grpcio, which bad arguments need not pay for
+def ask(session: Session, call: str, request: Any, *endpoints: str) -> Any:
+    """The answer to a call, by its name in `etcdpy.client.call`; `endpoints`: of one of these. Raises Failure."""
+    from etcdpy.client import call as calls  # brings in messages, which bad arguments need not pay for
 
-    with session.channel(*endpoints) as channel:
-        return session.call(getattr(getattr(stubs, service)(channel), call), request)
+    return session.do(getattr(calls, call), request, endpoints=endpoints)
 
 
-def tell(ctx: click.Context, service: str, call: str, request: Any, *lines: str) -> None:
+def tell(ctx: click.Context, call: str, request: Any, *lines: str) -> None:
     """Make a call whose answer is that it is done, and say so. Raises Failure."""
     from etcdpy.ctl.cluster_answers import Told
 
     session = Session(ctx)
-    session.show(Told(ask(session, service, call, request), *lines))
+    session.show(Told(ask(session, call, request), *lines))

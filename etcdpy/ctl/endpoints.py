@@ -19,8 +19,6 @@ from etcdpy.errors import Code
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import grpc
-
     from etcdpy.ctl.cluster_answers import Health
 
 PARALLEL_CHECKS_MAX: Final = 16
@@ -50,7 +48,7 @@ def _endpoints(session: Session, *, cluster: bool) -> Sequence[str]:
     from etcdpy.proto import rpc_pb2
 
     try:
-        answer = ask(session, "Cluster", "MemberList", rpc_pb2.MemberListRequest(linearizable=True))
+        answer = ask(session, "MEMBER_LIST", rpc_pb2.MemberListRequest(linearizable=True))
     except CallFailed as failed:
         text = f"failed to fetch endpoints from etcd cluster member list: {failed.text}"
         raise Failure(Exit.ERROR, text) from None
@@ -83,30 +81,27 @@ def health(ctx: click.Context, words: tuple[str, ...]) -> None:
 
 
 def _check(session: Session, place: str) -> Health:
-    from etcdpy.client.stubs import KV
     from etcdpy.ctl.cluster_answers import Health
     from etcdpy.proto import rpc_pb2
 
-    with session.channel(place) as channel:
-        begun = time.monotonic_ns()
-        error = ""
-        try:
-            # Any key will do: that the read is answered is what counts.
-            session.call(KV(channel).Range, rpc_pb2.RangeRequest(key=b"health"))
-        except CallFailed as failed:
-            # To refuse the caller takes consensus as well.
-            error = "" if failed.code is Code.PERMISSION_DENIED else failed.text
-        took = format_duration(time.monotonic_ns() - begun)
-        error = error or _alarms(session, channel)
-        return Health(place, not error, took, error)
+    begun = time.monotonic_ns()
+    error = ""
+    try:
+        # Any key will do: that the read is answered is what counts.
+        ask(session, "RANGE", rpc_pb2.RangeRequest(key=b"health"), place)
+    except CallFailed as failed:
+        # To refuse the caller takes consensus as well.
+        error = "" if failed.code is Code.PERMISSION_DENIED else failed.text
+    took = format_duration(time.monotonic_ns() - begun)
+    error = error or _alarms(session, place)
+    return Health(place, not error, took, error)
 
 
-def _alarms(session: Session, channel: grpc.Channel) -> str:
-    from etcdpy.client.stubs import Maintenance
+def _alarms(session: Session, place: str) -> str:
     from etcdpy.proto import rpc_pb2
 
     try:
-        raised = session.call(Maintenance(channel).Alarm, rpc_pb2.AlarmRequest()).alarms
+        raised = ask(session, "ALARM", rpc_pb2.AlarmRequest(), place).alarms
     except CallFailed:
         return "Unable to fetch the alarm list"
     names = {rpc_pb2.NOSPACE: "NOSPACE ", rpc_pb2.CORRUPT: "CORRUPT "}
@@ -119,7 +114,7 @@ def _ask_each(session: Session, endpoints: Sequence[str], name: str, request: An
         session.restart_clock()
         begun = time.monotonic_ns()
         try:
-            answer = ask(session, "Maintenance", name, request, place)
+            answer = ask(session, name, request, place)
         except CallFailed as failed:
             answer = failed
         yield place, answer, time.monotonic_ns() - begun
@@ -140,7 +135,7 @@ def status(ctx: click.Context, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     session = Session(ctx)
-    found, failed = _sorted_out(ctx, session, "Status", rpc_pb2.StatusRequest(), "status")
+    found, failed = _sorted_out(ctx, session, "STATUS", rpc_pb2.StatusRequest(), "status")
     session.show(StatusAnswer(found))
     if failed:
         raise Failure(Exit.ERROR)
@@ -177,7 +172,7 @@ def hashkv(ctx: click.Context, rev: int, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     session = Session(ctx)
-    found, failed = _sorted_out(ctx, session, "HashKV", rpc_pb2.HashKVRequest(revision=rev), "hash")
+    found, failed = _sorted_out(ctx, session, "HASH_KV", rpc_pb2.HashKVRequest(revision=rev), "hash")
     session.show(HashAnswer(found))
     if failed:
         raise Failure(Exit.ERROR, failed.text)
@@ -206,7 +201,7 @@ def defrag(ctx: click.Context, cluster: bool, data_dir: str, words: tuple[str, .
     session = Session(ctx)
     failures = 0
     endpoints = _endpoints(session, cluster=cluster)
-    for place, answer, took_ns in _ask_each(session, endpoints, "Defragment", rpc_pb2.DefragmentRequest()):
+    for place, answer, took_ns in _ask_each(session, endpoints, "DEFRAGMENT", rpc_pb2.DefragmentRequest()):
         took = format_duration(took_ns)
         if isinstance(answer, CallFailed):
             failures += 1

@@ -41,7 +41,7 @@ def alarm_list(ctx: click.Context, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     session = Session(ctx)
-    session.show(AlarmAnswer(ask(session, "Maintenance", "Alarm", rpc_pb2.AlarmRequest())))
+    session.show(AlarmAnswer(ask(session, "ALARM", rpc_pb2.AlarmRequest())))
 
 
 @alarm.command("disarm", cls=Command, globals_=global_options, short_help="Disarms all alarms")
@@ -60,9 +60,9 @@ def alarm_disarm(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     session = Session(ctx)
     disarmed = rpc_pb2.AlarmResponse()
-    for each in ask(session, "Maintenance", "Alarm", rpc_pb2.AlarmRequest()).alarms:
+    for each in ask(session, "ALARM", rpc_pb2.AlarmRequest()).alarms:
         request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=each.memberID, alarm=each.alarm)
-        disarmed.alarms.extend(ask(session, "Maintenance", "Alarm", request).alarms)
+        disarmed.alarms.extend(ask(session, "ALARM", request).alarms)
     session.show(AlarmAnswer(disarmed))
 
 
@@ -91,12 +91,12 @@ def move_leader(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     session = Session(ctx)
     for endpoint in session.options.endpoints:
-        status = ask(session, "Maintenance", "Status", rpc_pb2.StatusRequest(), endpoint)
+        status = ask(session, "STATUS", rpc_pb2.StatusRequest(), endpoint)
         if status.leader == status.header.member_id:
             break
     else:
         raise Failure(Exit.BAD_ARGUMENTS, f"no leader endpoint given at [{' '.join(session.options.endpoints)}]")
-    answer = ask(session, "Maintenance", "MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=target), endpoint)
+    answer = ask(session, "MOVE_LEADER", rpc_pb2.MoveLeaderRequest(targetID=target), endpoint)
     session.show(Told(answer, f"Leadership transferred from {status.leader:x} to {target:x}", has_fields=False))
 
 
@@ -118,7 +118,7 @@ def _downgrade(
     from etcdpy.proto import rpc_pb2
 
     session = Session(ctx)
-    answer = ask(session, "Maintenance", "Downgrade", rpc_pb2.DowngradeRequest(action=action, version=version))
+    answer = ask(session, "DOWNGRADE", rpc_pb2.DowngradeRequest(action=action, version=version))
     session.show(Told(answer, f"Downgrade {verb} success, cluster version {answer.version}", has_fields=False))
 
 

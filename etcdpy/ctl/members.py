@@ -49,7 +49,7 @@ def member_list(ctx: click.Context, consistency: str, words: tuple[str, ...]) ->
 
     request = rpc_pb2.MemberListRequest(linearizable=not serializable(consistency))
     session = Session(ctx)
-    session.show(MembersAnswer(ask(session, "Cluster", "MemberList", request)))
+    session.show(MembersAnswer(ask(session, "MEMBER_LIST", request)))
 
 
 @member.command("add", cls=Command, globals_=global_options, short_help="Adds a member into the cluster")
@@ -76,7 +76,7 @@ def member_add(ctx: click.Context, peer_urls: str, learner: bool, words: tuple[s
 
     session = Session(ctx)
     _check_urls(urls)
-    answer = ask(session, "Cluster", "MemberAdd", rpc_pb2.MemberAddRequest(peerURLs=urls, isLearner=learner))
+    answer = ask(session, "MEMBER_ADD", rpc_pb2.MemberAddRequest(peerURLs=urls, isLearner=learner))
     kind = " as learner " if answer.member.isLearner else " "
     told = f"Member {answer.member.ID:16x} added{kind}to cluster {answer.header.cluster_id:16x}"
     session.show(MemberAnswer(answer, told, "", *_settings(words[0], peer_urls, answer), has_fields=False))
@@ -134,7 +134,7 @@ def _change(ctx: click.Context, call: str, request: Any, done: str) -> None:
     session = Session(ctx)
     if isinstance(request, rpc_pb2.MemberUpdateRequest):
         _check_urls(request.peerURLs)
-    answer = ask(session, "Cluster", call, request)
+    answer = ask(session, call, request)
     told = f"Member {request.ID:16x} {done} cluster {answer.header.cluster_id:16x}"
     session.show(MemberAnswer(answer, told, has_fields=False))
 
@@ -151,7 +151,7 @@ def member_remove(ctx: click.Context, words: tuple[str, ...]) -> None:
     """
     from etcdpy.proto import rpc_pb2
 
-    _change(ctx, "MemberRemove", rpc_pb2.MemberRemoveRequest(ID=_member_id(words)), "removed from")
+    _change(ctx, "MEMBER_REMOVE", rpc_pb2.MemberRemoveRequest(ID=_member_id(words)), "removed from")
 
 
 @member.command("update", cls=Command, globals_=global_options, short_help="Updates a member in the cluster")
@@ -169,7 +169,7 @@ def member_update(ctx: click.Context, peer_urls: str, words: tuple[str, ...]) ->
 
     identity = _member_id(words)
     request = rpc_pb2.MemberUpdateRequest(ID=identity, peerURLs=_urls(peer_urls))
-    _change(ctx, "MemberUpdate", request, "updated in")
+    _change(ctx, "MEMBER_UPDATE", request, "updated in")
 
 
 @member.command("promote", cls=Command, globals_=global_options, short_help="Promotes a non-voting member")
@@ -184,4 +184,4 @@ def member_promote(ctx: click.Context, words: tuple[str, ...]) -> None:
     """
     from etcdpy.proto import rpc_pb2
 
-    _change(ctx, "MemberPromote", rpc_pb2.MemberPromoteRequest(ID=_member_id(words)), "promoted in")
+    _change(ctx, "MEMBER_PROMOTE", rpc_pb2.MemberPromoteRequest(ID=_member_id(words)), "promoted in")

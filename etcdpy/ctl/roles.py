@@ -34,7 +34,7 @@ def role_add(ctx: click.Context, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     (name,) = exactly(1, words, "role add command requires role name as its argument")
-    tell(ctx, "Auth", "RoleAdd", rpc_pb2.AuthRoleAddRequest(name=name), f"Role {name} created")
+    tell(ctx, "ROLE_ADD", rpc_pb2.AuthRoleAddRequest(name=name), f"Role {name} created")
 
 
 @role.command("delete", cls=Command, globals_=global_options, short_help="Deletes a role")
@@ -50,7 +50,7 @@ def role_delete(ctx: click.Context, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     (name,) = exactly(1, words, "role delete command requires role name as its argument")
-    tell(ctx, "Auth", "RoleDelete", rpc_pb2.AuthRoleDeleteRequest(role=name), f"Role {name} deleted")
+    tell(ctx, "ROLE_DELETE", rpc_pb2.AuthRoleDeleteRequest(role=name), f"Role {name} deleted")
 
 
 @role.command("get", cls=Command, globals_=global_options, short_help="Gets detailed information of a role")
@@ -85,7 +85,7 @@ def role_list(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     exactly(0, words, "role list command requires no arguments")
     session = Session(ctx)
-    session.show(RolesAnswer(ask(session, "Auth", "RoleList", rpc_pb2.AuthRoleListRequest())))
+    session.show(RolesAnswer(ask(session, "ROLE_LIST", rpc_pb2.AuthRoleListRequest())))
 
 
 def _permitted_range(words: tuple[str, ...], *, prefix: bool, from_key: bool) -> tuple[bytes, bytes]:
@@ -130,7 +130,7 @@ def role_grant_permission(ctx: click.Context, prefix: bool, from_key: bool, word
     key, end = _permitted_range(words[2:], prefix=prefix, from_key=from_key)
     permission = Permission(permType=kinds[words[1].upper()], key=key, range_end=end)
     request = rpc_pb2.AuthRoleGrantPermissionRequest(name=words[0], perm=permission)
-    tell(ctx, "Auth", "RoleGrantPermission", request, f"Role {words[0]} updated")
+    tell(ctx, "ROLE_GRANT_PERMISSION", request, f"Role {words[0]} updated")
 
 
 @role.command("revoke-permission", cls=Command, globals_=global_options, short_help="Revokes a key from a role")
@@ -156,4 +156,4 @@ def role_revoke_permission(ctx: click.Context, prefix: bool, from_key: bool, wor
     key, end = _permitted_range(words[1:], prefix=prefix, from_key=from_key)
     what = "range " + os.fsdecode(shown_range(os.fsencode(words[1]), end)) if end else f"key {words[1]}"
     request = rpc_pb2.AuthRoleRevokePermissionRequest(role=words[0], key=key, range_end=end)
-    tell(ctx, "Auth", "RoleRevokePermission", request, f"Permission of {what} is revoked from role {words[0]}")
+    tell(ctx, "ROLE_REVOKE_PERMISSION", request, f"Permission of {what} is revoked from role {words[0]}")

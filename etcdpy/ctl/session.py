@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,7 +15,7 @@ from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.answers import Answer, check_format, show
 from etcdpy.ctl.options import Options, read_options
 from etcdpy.duration import NS_PER_SECOND
-from etcdpy.errors import Code, EtcdError
+from etcdpy.errors import AuthFailed, Code, EtcdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,13 +32,6 @@ Reply = TypeVar("Reply", bound="Message")
 
 DEADLINE_TEXT: Final = "context deadline exceeded"
 _NS_PER_MS: Final = 1_000_000
-_TOKEN_WANTED: Final = frozenset(
-    {
-        "etcdserver: user name is empty",
-        "etcdserver: invalid auth token",
-        "etcdserver: revision of auth store is old",
-    }
-)
 _NO_USERS: Final = "etcdserver: authentication is not enabled"
 
 
@@ -56,7 +50,8 @@ class Session:
         self.options: Options = read_options(ctx, os.environ)
         self.format: str = check_format(self.options.write_out)
         self._ctx = ctx
-        self._client: Client | None = None
+        self._clients: dict[tuple[str, ...], Client] = {}
+        self._explained: set[str] = set()
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
         self._token = self.options.token
 
@@ -69,12 +64,14 @@ class Session:
     @property
     def client(self) -> Client:
         """Of all endpoints; it ends with the command. Raises Failure."""
-        if self._client is None:
-            self._client = self.open_client(*self.options.endpoints)
-        return self._client
+        return self._client_of(self.options.endpoints)
 
-    def open_client(self, *endpoints: str) -> Client:
-        """A client of some endpoints alone, as for a command that asks one after the other. Raises Failure."""
+    def _client_of(self, endpoints: tuple[str, ...]) -> Client:
+        if endpoints not in self._clients:
+            self._clients[endpoints] = self._open_client(endpoints)
+        return self._clients[endpoints]
+
+    def _open_client(self, endpoints: tuple[str, ...]) -> Client:
         from etcdpy.client.client import Client  # brings in grpcio, which `version` need not pay for
 
         if not endpoints:
@@ -128,19 +125,50 @@ class Session:
         except OSError as error:
             raise Failure(Exit.BAD_ARGUMENTS, str(error)) from None
 
-    def do(self, method: Method[Any, Reply], request: Message, exit_code: Exit = Exit.ERROR) -> Reply:
-        """The answer of a unary call, within what is left of --command-timeout. Raises CallFailed."""
+    def do(
+        self,
+        method: Method[Any, Reply],
+        request: Message,
+        exit_code: Exit = Exit.ERROR,
+        endpoints: tuple[str, ...] = (),
+    ) -> Reply:
+        """The answer of a unary call, within what is left of --command-timeout; `endpoints`: these alone.
+
+        Raises CallFailed.
+        """
         from etcdpy.client.call import Call
 
-        with failing(exit_code):
-            return self.client.do(Call(method, request, self.seconds_left()))
+        chosen = endpoints or self.options.endpoints
+        with self._failing(exit_code, chosen):
+            return self._client_of(chosen).do(Call(method, request, self.seconds_left()))
 
     def stream(self, method: Method[Any, Reply], request: Message, exit_code: Exit = Exit.ERROR) -> Iterator[Reply]:
         """The answers of a call that streams them, within what is left of --command-timeout. Raises CallFailed."""
         from etcdpy.client.call import Call
 
-        with failing(exit_code):
+        with self._failing(exit_code, self.options.endpoints):
             yield from self.client.stream(Call(method, request, self.seconds_left()))
+
+    @contextmanager
+    def _failing(self, exit_code: Exit, endpoints: tuple[str, ...]) -> Iterator[None]:
+        """Turn the client's errors into the command's, and say on standard error where TLS is to blame."""
+        try:
+            yield
+        except EtcdError as error:
+            if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                self.explain(endpoints)
+            # A client of etcd's logs in before it is there at all.
+            ends = Exit.BAD_CONNECTION if isinstance(error, AuthFailed) else exit_code
+            raise CallFailed(error.code, go_text(error.code, error.message), ends) from None
+
+    def explain(self, endpoints: tuple[str, ...]) -> None:
+        """Say what is wrong with TLS to these endpoints, if anything; once for each."""
+        for endpoint in endpoints:
+            if endpoint not in self._explained:
+                from etcdpy.ctl.tls_faults import explain
+
+                self._explained.add(endpoint)
+                sys.stderr.writelines(f"TLS: {line}\n" for line in explain(self.options, endpoint))
 
     def seconds_left(self) -> float:
         """Until the command's deadline, and never less than nothing."""
@@ -211,17 +239,6 @@ class Session:
         except queue.Empty:
             raise Failure(Exit.ERROR, DEADLINE_TEXT) from None
 
-    def call(self, method: Callable[..., Reply], request: object) -> Reply:
-        """The answer of a unary call; where users are on, with a token. Raises CallFailed."""
-        try:
-            return self._attempt(method, request)
-        except CallFailed as failed:
-            # As etcd's client: a token is fetched when a call was refused for want of one.
-            if failed.text not in _TOKEN_WANTED or self.options.token or not self._has_user:
-                raise
-        self.log_in()
-        return self._attempt(method, request)
-
     def _attempt(self, method: Callable[..., Reply], request: object) -> Reply:
         return self.within_deadline(
             lambda seconds: method(request, timeout=seconds, wait_for_ready=True, metadata=self.metadata())
@@ -259,15 +276,6 @@ class Session:
             return work(self.seconds_left())
         except grpc.RpcError as error:
             raise call_failed(error) from None
-
-
-@contextmanager
-def failing(exit_code: Exit = Exit.ERROR) -> Iterator[None]:
-    """Turn the client's errors into the command's. Raises CallFailed."""
-    try:
-        yield
-    except EtcdError as error:
-        raise CallFailed(error.code, go_text(error.code, error.message), exit_code) from None
 
 
 def call_failed(error: Any) -> CallFailed:

@@ -37,13 +37,13 @@ def auth_enable(ctx: click.Context, words: tuple[str, ...]) -> None:
     exactly(0, words, "auth enable command does not accept any arguments")
     session = Session(ctx)
     try:
-        ask(session, "Auth", "AuthEnable", rpc_pb2.AuthEnableRequest())
+        ask(session, "AUTH_ENABLE", rpc_pb2.AuthEnableRequest())
     except CallFailed as failed:
         if failed.text != "etcdserver: root user does not have root role":
             raise
-        ask(session, "Auth", "RoleAdd", rpc_pb2.AuthRoleAddRequest(name="root"))
-        ask(session, "Auth", "UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root"))
-        ask(session, "Auth", "AuthEnable", rpc_pb2.AuthEnableRequest())
+        ask(session, "ROLE_ADD", rpc_pb2.AuthRoleAddRequest(name="root"))
+        ask(session, "USER_GRANT_ROLE", rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root"))
+        ask(session, "AUTH_ENABLE", rpc_pb2.AuthEnableRequest())
     click.echo("Authentication Enabled")
 
 
@@ -60,7 +60,7 @@ def auth_disable(ctx: click.Context, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     exactly(0, words, "auth disable command does not accept any arguments")
-    ask(Session(ctx), "Auth", "AuthDisable", rpc_pb2.AuthDisableRequest())
+    ask(Session(ctx), "AUTH_DISABLE", rpc_pb2.AuthDisableRequest())
     click.echo("Authentication Disabled")
 
 
@@ -80,7 +80,7 @@ def auth_status(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     exactly(0, words, "auth status command does not accept any arguments")
     session = Session(ctx)
-    answer = ask(session, "Auth", "AuthStatus", rpc_pb2.AuthStatusRequest())
+    answer = ask(session, "AUTH_STATUS", rpc_pb2.AuthStatusRequest())
     lines = f"Authentication Status: {word(truth=answer.enabled)}", f"AuthRevision: {answer.authRevision}"
     session.show(Told(answer, *lines, has_fields=False))
 
@@ -144,7 +144,7 @@ def user_add(
         name, password = (before, behind) if colon else (name, _new_password(name, interactive=interactive))
     options = auth_pb2.UserAddOptions(no_password=no_password)
     request = rpc_pb2.AuthUserAddRequest(name=name, password=password, options=options)
-    tell(ctx, "Auth", "UserAdd", request, f"User {name} created")
+    tell(ctx, "USER_ADD", request, f"User {name} created")
 
 
 @user.command("delete", cls=Command, globals_=global_options, short_help="Deletes a user")
@@ -160,7 +160,7 @@ def user_delete(ctx: click.Context, words: tuple[str, ...]) -> None:
     from etcdpy.proto import rpc_pb2
 
     (name,) = exactly(1, words, "user delete command requires user name as its argument")
-    tell(ctx, "Auth", "UserDelete", rpc_pb2.AuthUserDeleteRequest(name=name), f"User {name} deleted")
+    tell(ctx, "USER_DELETE", rpc_pb2.AuthUserDeleteRequest(name=name), f"User {name} deleted")
 
 
 @user.command("get", cls=Command, globals_=global_options, short_help="Gets detailed information of a user")
@@ -181,7 +181,7 @@ def user_get(ctx: click.Context, detail: bool, words: tuple[str, ...]) -> None:
 
     (name,) = exactly(1, words, "user get command requires user name as its argument")
     session = Session(ctx)
-    answer = ask(session, "Auth", "UserGet", rpc_pb2.AuthUserGetRequest(name=name))
+    answer = ask(session, "USER_GET", rpc_pb2.AuthUserGetRequest(name=name))
     if not detail:
         roles = "".join(f" {role}" for role in answer.roles)
         session.show(Told(answer, f"User: {name}", f"Roles:{roles}", has_fields=False))
@@ -207,7 +207,7 @@ def user_list(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     exactly(0, words, "user list command requires no arguments")
     session = Session(ctx)
-    answer = ask(session, "Auth", "UserList", rpc_pb2.AuthUserListRequest())
+    answer = ask(session, "USER_LIST", rpc_pb2.AuthUserListRequest())
     session.show(Told(answer, *answer.users, has_fields=False))
 
 
@@ -233,7 +233,7 @@ def user_passwd(ctx: click.Context, interactive: bool, words: tuple[str, ...]) -
     (name,) = exactly(1, words, "user passwd command requires user name as its argument")
     password = _new_password(name, interactive=interactive)
     request = rpc_pb2.AuthUserChangePasswordRequest(name=name, password=password)
-    tell(ctx, "Auth", "UserChangePassword", request, "Password updated")
+    tell(ctx, "USER_CHANGE_PASSWORD", request, "Password updated")
 
 
 @user.command("grant-role", cls=Command, globals_=global_options, short_help="Grants a role to a user")
@@ -250,7 +250,7 @@ def user_grant_role(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     name, role = exactly(2, words, "user grant command requires user name and role name as its argument")
     request = rpc_pb2.AuthUserGrantRoleRequest(user=name, role=role)
-    tell(ctx, "Auth", "UserGrantRole", request, f"Role {role} is granted to user {name}")
+    tell(ctx, "USER_GRANT_ROLE", request, f"Role {role} is granted to user {name}")
 
 
 @user.command("revoke-role", cls=Command, globals_=global_options, short_help="Revokes a role from a user")
@@ -267,4 +267,4 @@ def user_revoke_role(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     name, role = exactly(2, words, "user revoke-role requires user name and role name as its argument")
     request = rpc_pb2.AuthUserRevokeRoleRequest(name=name, role=role)
-    tell(ctx, "Auth", "UserRevokeRole", request, f"Role {role} is revoked from user {name}")
+    tell(ctx, "USER_REVOKE_ROLE", request, f"Role {role} is revoked from user {name}")
