@@ -321,14 +321,16 @@ class AsyncClient(Handle):
         """
         return pages(self._view, op.get(key, range_end, timeout=timeout, **span), size)
 
-    async def snapshot(self, path: Path, progress: Progress = lambda _done, _total: None) -> str:
+    async def snapshot(
+        self, path: Path, progress: Progress = lambda _done, _total: None, *, timeout: float | None = None
+    ) -> str:
         """Save the whole state of the member that answers in a file that etcdctl and etcdutl understand.
 
         `progress(done, total)` is told of bytes now and then. Returns the version that can read it. The file is written
         on the loop, a part at a time. Raises EtcdError, SnapshotFailed, OSError; then no file is left.
         """
         with receiving(path, progress) as receiver:
-            async for part in streamed(self._view, SNAPSHOT, rpc_pb2.SnapshotRequest(), None):
+            async for part in streamed(self._view, SNAPSHOT, rpc_pb2.SnapshotRequest(), timeout):
                 receiver.add(part)
         return receiver.version
 

@@ -125,14 +125,17 @@ class Client(Handle):
         """
         return run_each(pages(self._view, op.get(key, range_end, timeout=timeout, **span), size))
 
-    def snapshot(self, path: Path, progress: Progress = lambda _done, _total: None) -> str:
+    def snapshot(
+        self, path: Path, progress: Progress = lambda _done, _total: None, *, timeout: float | None = None
+    ) -> str:
         """Save the whole state of the member that answers in a file that etcdctl and etcdutl understand.
 
-        `progress(done, total)` is told of bytes now and then. Returns the version that can read it. Raises EtcdError,
-        SnapshotFailed, OSError; then no file is left.
+        `progress(done, total)` is told of bytes now and then. Without a timeout it waits as long as it must, also for
+        a connection. Returns the version that can read it. Raises EtcdError, SnapshotFailed, OSError; then no
+        file is left.
         """
         with receiving(path, progress) as receiver:
-            for part in run_each(streamed(self._view, SNAPSHOT, rpc_pb2.SnapshotRequest(), None)):
+            for part in run_each(streamed(self._view, SNAPSHOT, rpc_pb2.SnapshotRequest(), timeout)):
                 receiver.add(part)
         return receiver.version
 

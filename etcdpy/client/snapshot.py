@@ -7,10 +7,6 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-import grpc
-
-from etcdpy.client.stubs import Maintenance
-from etcdpy.errors import Code
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -18,49 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Progress = Callable[[int, int], None]
-    Metadata = tuple[tuple[str, str], ...]
 
 _CHECKSUM_BYTES: Final = hashlib.sha256().digest_size
 
 
 class SnapshotFailed(Exception):
-    """The state could not be saved; the text is the server's, or says what is wrong with what came.
-
-    With the server's goes its `code`.
-    """
-
-    def __init__(self, text: str, code: Code | None = None) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def save_snapshot(
-    channel: grpc.Channel,
-    path: Path,
-    progress: Progress = lambda _done, _total: None,
-    *,
-    timeout_seconds: float | None = None,
-    metadata: Metadata = (),
-) -> str:
-    """Save the state to `path`, as `receiving` does, by one call on a channel.
-
-    `progress(done, total)` is told of bytes now and then. With a timeout an endpoint that does not answer is waited
-    for. `metadata` carries the token where users are on. Returns the version that could read it. Raises
-    SnapshotFailed, OSError; then nothing is left.
-    """
-    answers = Maintenance(channel).Snapshot(
-        rpc_pb2.SnapshotRequest(),
-        timeout=timeout_seconds,
-        metadata=metadata,
-        wait_for_ready=timeout_seconds is not None,
-    )
-    with receiving(path, progress) as receiver:
-        try:
-            for answer in answers:
-                receiver.add(answer)
-        except grpc.RpcError as error:
-            raise SnapshotFailed(error.details() or str(error.code()), Code(error.code().value[0])) from None
-    return receiver.version
+    """What came is not the state; the text says what is wrong with it."""
 
 
 @contextmanager

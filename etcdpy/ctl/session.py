@@ -5,10 +5,9 @@ etcdctl's do.
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from etcdpy.commandline import Exit, Failure
@@ -18,10 +17,9 @@ from etcdpy.duration import NS_PER_SECOND
 from etcdpy.errors import AuthFailed, Code, EtcdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import click
-    import grpc
     from google.protobuf.message import Message
 
     from etcdpy.client.call import Method
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 Reply = TypeVar("Reply", bound="Message")
 
 DEADLINE_TEXT: Final = "context deadline exceeded"
-_NS_PER_MS: Final = 1_000_000
-_NO_USERS: Final = "etcdserver: authentication is not enabled"
 
 
 class CallFailed(Failure):
@@ -53,7 +49,6 @@ class Session:
         self._clients: dict[tuple[str, ...], Client] = {}
         self._explained: set[str] = set()
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
-        self._token = self.options.token
 
     def show(self, answer: Answer[Any]) -> None:
         """Print an answer as --write-out and --hex say. Raises Failure for a format that it does not have."""
@@ -177,111 +172,6 @@ class Session:
     def restart_clock(self) -> None:
         """Where a command makes one call an endpoint, each of them has the whole time."""
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
-
-    @contextmanager
-    def channel(self, *endpoints: str) -> Iterator[grpc.Channel]:
-        """A channel to the first of these endpoints that answers (by default: of all). Raises Failure."""
-        chosen = endpoints or self.options.endpoints
-        if not chosen:
-            raise Failure(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
-        with ExitStack() as open_ones:
-            channels = [self._open(endpoint, open_ones) for endpoint in chosen]
-            yield channels[0] if len(channels) == 1 else self._first_ready(channels)
-
-    def _open(self, endpoint: str, open_ones: ExitStack) -> grpc.Channel:
-        from etcdpy.client.channels import TlsFiles, open_channel, target_of  # brings in grpcio: `version` needs none
-
-        options = self.options
-        files = TlsFiles(options.trusted_ca, options.certificate, options.key) if options.uses_tls else None
-        target, secure = target_of(endpoint)
-        try:
-            if options.skip_verify and files is not None and secure is not False:
-                from etcdpy.client.unverified import UnverifiedRelay
-
-                endpoint, files = open_ones.enter_context(UnverifiedRelay(target, files)).target, None
-            channel = open_channel(endpoint, files, self._channel_options())
-        except OSError as error:
-            text = f"open {error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error)
-            raise Failure(Exit.BAD_ARGUMENTS, text) from None
-        open_ones.callback(channel.close)
-        return channel
-
-    def _channel_options(self) -> list[tuple[str, int | str]]:
-        options = self.options
-        found: list[tuple[str, int | str]] = [
-            ("grpc.keepalive_time_ms", options.keepalive_time_ns // _NS_PER_MS),
-            ("grpc.keepalive_timeout_ms", options.keepalive_timeout_ns // _NS_PER_MS),
-            # grpcio's name for how long one attempt to connect may take
-            ("grpc.min_reconnect_backoff_ms", options.dial_timeout_ns // _NS_PER_MS),
-            ("grpc.max_send_message_length", options.send_bytes_max),
-            ("grpc.max_receive_message_length", options.receive_bytes_max),
-        ]
-        if options.server_name:
-            found.append(("grpc.ssl_target_name_override", options.server_name))
-        return found
-
-    def _first_ready(self, channels: list[grpc.Channel]) -> grpc.Channel:
-        import grpc
-
-        ready: queue.SimpleQueue[grpc.Channel] = queue.SimpleQueue()
-
-        def watch(channel: grpc.Channel) -> None:
-            def changed(state: grpc.ChannelConnectivity) -> None:
-                if state is grpc.ChannelConnectivity.READY:
-                    ready.put(channel)
-
-            channel.subscribe(changed, try_to_connect=True)
-
-        for channel in channels:
-            watch(channel)
-        try:
-            return ready.get(timeout=self.seconds_left())
-        except queue.Empty:
-            raise Failure(Exit.ERROR, DEADLINE_TEXT) from None
-
-    def _attempt(self, method: Callable[..., Reply], request: object) -> Reply:
-        return self.within_deadline(
-            lambda seconds: method(request, timeout=seconds, wait_for_ready=True, metadata=self.metadata())
-        )
-
-    @property
-    def _has_user(self) -> bool:
-        return bool(self.options.user and self.options.password)
-
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with a call: the token, where there is one. Before a stream, call `log_in`."""
-        return (("token", self._token),) if self._token else ()
-
-    def log_in(self) -> None:
-        """Fetch a token for --user, where one is given; a cluster without users has none to give. Raises CallFailed."""
-        if not self._has_user or self.options.token:
-            return
-        from etcdpy.client.stubs import Auth
-        from etcdpy.proto import rpc_pb2
-
-        request = rpc_pb2.AuthenticateRequest(name=self.options.user, password=self.options.password)
-        self._token = ""
-        try:
-            with self.channel() as channel:
-                self._token = self._attempt(Auth(channel).Authenticate, request).token
-        except CallFailed as failed:
-            if failed.text != _NO_USERS:
-                raise CallFailed(failed.code, failed.text, Exit.BAD_CONNECTION) from None
-
-    def within_deadline(self, work: Callable[[float], Reply]) -> Reply:
-        """What `work` makes of the seconds that are left. Raises CallFailed for grpcio's errors."""
-        import grpc
-
-        try:
-            return work(self.seconds_left())
-        except grpc.RpcError as error:
-            raise call_failed(error) from None
-
-
-def call_failed(error: Any) -> CallFailed:
-    """grpcio's error, with the text that etcd's Go client shows."""
-    code = Code(error.code().value[0])
-    return CallFailed(code, go_text(code, error.details() or ""))
 
 
 def go_text(code: Code, text: str) -> str:

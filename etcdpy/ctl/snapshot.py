@@ -12,7 +12,6 @@ from etcdpy.ctl.calls import exactly
 from etcdpy.ctl.offline import run_offline
 from etcdpy.ctl.options import global_options
 from etcdpy.ctl.session import DEADLINE_TEXT, Session
-from etcdpy.errors import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,29 +58,28 @@ def save(ctx: click.Context, words: tuple[str, ...]) -> None:
 
 
 def _save(session: Session, path: Path) -> str:
-    from etcdpy.client.snapshot import SnapshotFailed, save_snapshot
+    from etcdpy.client.snapshot import SnapshotFailed
+    from etcdpy.errors import Code, EtcdError
     from etcdpy.progress import Progress
 
-    timeout_seconds = session.seconds_left() if "command_timeout" in session.options.given else None
+    timeout = session.seconds_left() if "command_timeout" in session.options.given else None
     progress = Progress("saving", 0)
     try:
-        session.log_in()
-        with session.channel() as channel:
-            return save_snapshot(
-                channel, path, progress.show_of, timeout_seconds=timeout_seconds, metadata=session.metadata()
-            )
+        return session.client.snapshot(path, progress.show_of, timeout=timeout)
+    except EtcdError as error:
+        late = error.code is Code.DEADLINE_EXCEEDED
+        if late or error.code is Code.UNAVAILABLE:
+            session.explain(session.options.endpoints)
+        # Here etcdctl shows gRPC's words, which it takes away elsewhere.
+        text = DEADLINE_TEXT if late else f"rpc error: code = {error.code.label} desc = {error.message}"
     except SnapshotFailed as error:
         text = str(error)
-        if error.code is not None:
-            late = error.code is Code.DEADLINE_EXCEEDED
-            text = DEADLINE_TEXT if late else f"rpc error: code = {error.code.label} desc = {text}"
-        raise Failure(Exit.INTERRUPTED, text) from None
     except OSError as error:
         part = error.filename or path
         text = f"could not open {part} (open {part}: {(error.strerror or str(error)).lower()})"
-        raise Failure(Exit.INTERRUPTED, text) from None
     finally:
         progress.end()
+    raise Failure(Exit.INTERRUPTED, text)
 
 
 def _moved(name: str, short_help: str) -> Callable[..., None]:

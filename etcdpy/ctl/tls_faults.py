@@ -160,8 +160,8 @@ def _handshake(options: Options, dialled: _Dialled) -> Iterator[str]:
     name = options.server_name or dialled.host
     try:
         with dialled.connect() as plain, context.wrap_socket(plain, server_hostname=name) as secured:
-            # In TLS 1.3 a server refuses our certificate after our side of the handshake. Nothing is sent: what a server
-            # had not read when it closes would take its alert along.
+            # In TLS 1.3 a server refuses our certificate after our side of the handshake. Nothing is sent: what is not
+            # read when it closes would take its alert along.
             secured.recv(1)
     except ssl.SSLCertVerificationError as error:
         yield from _untrusted(options, dialled, name, error)

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,10 +30,16 @@ from etcdpy.utl.work import failures
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from etcdpy.client.channels import TlsFiles
+    from etcdpy.client.client import Client
     from etcdpy.storage.key_file import MasterKeys
 
 _NAME = re.compile(r"etcd-[0-9]{8}T[0-9]{6}Z\.(db|sealed)")
 KEEP_DEFAULT: Final = 7
+PASSWORD_VARIABLE: Final = "ETCDPY_BACKUP_PASSWORD"  # noqa: S105  # its name
+"""Never a flag: what stands on a command line everybody on the host can read."""
+ANSWER_SECONDS_MAX: Final = 5.0
+"""An endpoint that has said nothing by then is passed over for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class Source:
     cacert: str
     cert: str
     key: str
+    user: str = ""
+    password: str = field(default="", repr=False)
 
 
 @backup.command("run", cls=Command, globals_=global_options, short_help="Makes a backup, verifies it, keeps some")
@@ -51,6 +59,8 @@ class Source:
 @click.option("--cacert", default="", help="verify the server by this CA bundle")
 @click.option("--cert", default="", help="identify this client by this certificate file")
 @click.option("--key", default="", help="the key file of --cert")
+@click.option("--user", default="", help="who asks, where users are on: root, or a user with its role")
+@click.option("--password-file", default="", help=f"its first line is the password (default: ${PASSWORD_VARIABLE})")
 @click.option("--dir", "directory", default="", help="Required. Where the backups are kept")
 @click.option("--keep", type=INT, default=KEEP_DEFAULT, show_default=True, help="How many are kept, the newest")
 @click.option("--scratch-dir", default="", help="Where a backup is restored to verify it (default: --dir)")
@@ -72,7 +82,9 @@ def run_backup(ctx: click.Context, /, directory: str, keep: int, metrics_file: s
         raise Failure(Exit.BAD_ARGUMENTS, "--keep must be 1 or more: the newest backup is never removed")
     place = Path(directory)
     endpoints = tuple(part for part in others["endpoints"].split(",") if part)
-    source = Source(endpoints, others["cacert"], others["cert"], others["key"])
+    with failures():
+        password = _password(others["user"], others["password_file"])
+    source = Source(endpoints, others["cacert"], others["cert"], others["key"], others["user"], password)
     scratch = Path(others["scratch_dir"]) if others["scratch_dir"] else place
     with failures():
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,25 +146,53 @@ def _sealed(plain: Path, sealed: Path, masters: MasterKeys) -> Path:
     return sealed
 
 
-def _save(source: Source, path: Path) -> None:
-    from etcdpy.client.channels import TlsFiles, open_channel
-    from etcdpy.client.snapshot import SnapshotFailed, save_snapshot
+def _password(user: str, file: str) -> str:
+    """The password of --user. Raises Failure, OSError."""
+    if not user:
+        return ""
+    first = Path(file).read_text().partition("\n")[0] if file else os.environ.get(PASSWORD_VARIABLE, "")
+    if not first:
+        place = f"the first line of {file} is empty" if file else f"name --password-file, or set {PASSWORD_VARIABLE}"
+        raise Failure(Exit.BAD_ARGUMENTS, f"--user needs a password: {place}")
+    return first
 
-    files = [Path(name) if name else None for name in (source.cacert, source.cert, source.key)]
-    tls = TlsFiles(*files) if any(files) else None
+
+def _save(source: Source, path: Path) -> None:
+    from etcdpy.client.client import Client
+    from etcdpy.client.snapshot import SnapshotFailed
+    from etcdpy.errors import EtcdError
+
     reasons = []
     for endpoint in source.endpoints:
         progress = Progress("saving", 0)
-        channel = open_channel(endpoint, tls)
+        user, password = source.user, source.password
         try:
-            save_snapshot(channel, path, progress.show_of)
+            with Client(endpoint, tls=_tls_files(source), user=user, password=password) as client:
+                _check_answers(client)
+                client.snapshot(path, progress.show_of)
             return
+        except EtcdError as error:
+            reasons.append(f"{endpoint}: {error.message}")
         except SnapshotFailed as error:
             reasons.append(f"{endpoint}: {error}")
         finally:
-            channel.close()
             progress.end()
     raise Failure(Exit.ERROR, "no endpoint gave a snapshot: " + "; ".join(reasons or ["none was named"]))
+
+
+def _tls_files(source: Source) -> TlsFiles | None:
+    from etcdpy.client.channels import TlsFiles
+
+    files = [Path(name) if name else None for name in (source.cacert, source.cert, source.key)]
+    return TlsFiles(*files) if any(files) else None
+
+
+def _check_answers(client: Client) -> None:
+    """Raise EtcdError where nobody answers: a snapshot itself takes as long as it takes."""
+    from etcdpy.client.call import STATUS, Call
+    from etcdpy.proto import rpc_pb2
+
+    client.do(Call(STATUS, rpc_pb2.StatusRequest(), ANSWER_SECONDS_MAX))
 
 
 def _sync(place: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcdpy.__main__ import main
+from etcdpy.ctl.__main__ import run as ctl
 from etcdpy.storage import key_file
 from etcdpy.utl import backups
 from etcdpy.utl.__main__ import run as utl
@@ -31,6 +32,7 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
 @pytest.fixture(autouse=True)
 def _signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("etcdpy.commandline.end_as_small_tools_do", lambda: None)
+    monkeypatch.setattr(backups, "ANSWER_SECONDS_MAX", 0.5)
 
 
 def run(member: Member, place: Path, *arguments: str) -> int:
@@ -129,3 +131,29 @@ def test_one_run_at_a_time(member: Member, tmp_path: Path, capsys: pytest.Captur
 def test_what_makes_no_sense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["backup", *arguments]) in (1, 128)
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+def test_a_user_with_a_password_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret, empty = tmp_path / "password", tmp_path / "empty"
+    secret.write_text("secret\n")
+    empty.touch()
+    with Member("etcdpy", tmp_path) as member:
+        at = f"--endpoints={member.endpoint}"
+        assert ctl([at, "user", "add", "root:secret"]) == 0
+        assert ctl([at, "auth", "enable"]) == 0
+        place = tmp_path / "backups"
+        assert run(member, place) == 1
+        assert "etcdserver: user name is empty" in capsys.readouterr().err
+        assert run(member, place, "--user=root", f"--password-file={secret}") == 0
+        monkeypatch.setenv(backups.PASSWORD_VARIABLE, "secret")
+        assert run(member, place, "--user=root") == 0
+        monkeypatch.setenv(backups.PASSWORD_VARIABLE, "wrong")
+        assert run(member, place, "--user=root") == 1
+        assert "authentication failed, invalid user ID or password" in capsys.readouterr().err
+    monkeypatch.delenv(backups.PASSWORD_VARIABLE)
+    assert run(member, place, "--user=root") == 128
+    assert f"set {backups.PASSWORD_VARIABLE}" in capsys.readouterr().err
+    assert run(member, place, "--user=root", f"--password-file={empty}") == 128
+    assert run(member, place, "--user=root", f"--password-file={tmp_path / 'absent'}") == 1

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from etcdpy.client.channels import open_channel
-from etcdpy.client.snapshot import SnapshotFailed, save_snapshot
+from etcdpy.client.client import Client
+from etcdpy.client.snapshot import SnapshotFailed
+from etcdpy.errors import EtcdError
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ class Server:
         self._server.add_generic_rpc_handlers((service,))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
 
-    def __enter__(self) -> grpc.Channel:
+    def __enter__(self) -> Client:
         self._server.start()
-        self._channel = open_channel(f"127.0.0.1:{self.port}")
-        return self._channel
+        self._client = Client(f"127.0.0.1:{self.port}")
+        return self._client
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        self._client.close()
         self._server.stop(None).wait()
 
 
@@ -59,8 +60,8 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "saved.db"
     seen: list[tuple[int, int]] = []
     digest = hashlib.sha256(CONTENT).digest()
-    with Server(parts(digest)) as channel:
-        assert save_snapshot(channel, path, lambda done, total: seen.append((done, total))) == "3.7.0"
+    with Server(parts(digest)) as client:
+        assert client.snapshot(path, lambda done, total: seen.append((done, total))) == "3.7.0"
     assert path.read_bytes() == CONTENT + digest
     assert path.stat().st_mode & 0o777 == 0o600
     assert seen[-2] == (len(CONTENT), len(CONTENT))
@@ -76,12 +77,12 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_whole_leaves_nothing(tmp_path: Path, end: bytes, error: str, text: str) -> None:
-    with Server(parts(end), error) as channel, pytest.raises(SnapshotFailed, match=text):
-        save_snapshot(channel, tmp_path / "saved.db")
+    with Server(parts(end), error) as client, pytest.raises(EtcdError if error else SnapshotFailed, match=text):
+        client.snapshot(tmp_path / "saved.db")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_answer_at_all_is_no_snapshot(tmp_path: Path) -> None:
-    with Server([]) as channel, pytest.raises(SnapshotFailed):
-        save_snapshot(channel, tmp_path / "saved.db")
+    with Server([]) as client, pytest.raises(SnapshotFailed):
+        client.snapshot(tmp_path / "saved.db")
     assert list(tmp_path.iterdir()) == []
