@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from pki import keys
 from pki.errors import PkiError
 from pki.profiles import BACKDATED, Profile
+from pki.reading import common_name, is_ca, public_bytes, subject_names
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 RandomBytes = Callable[[int], bytes]
 
@@ -44,10 +43,27 @@ class Request:
     dns_names: tuple[str, ...] = ()
     days: int | None = None
     key_type: keys.KeyType = keys.KeyType.ECDSA_P256
+    subject: x509.Name | None = None
+    """Taken as it stands where given, in place of common name and organizations: for renewing what others made."""
+
+    @classmethod
+    def again(cls, certificate: x509.Certificate, profile: Profile, days: int) -> Request:
+        """What asks for the same names once more. Raises PkiError for a name of a kind that is not issued here."""
+        addresses, dns_names = subject_names(certificate)
+        return cls(
+            profile,
+            common_name(certificate.subject),
+            addresses=addresses,
+            dns_names=dns_names,
+            days=days,
+            key_type=keys.KeyType.of(certificate.public_key()),
+            subject=certificate.subject,
+        )
 
     def check(self) -> None:
         """Raise PkiError for what must not be signed."""
-        _check_common_name(self.common_name)
+        if self.subject is None:
+            _check_common_name(self.common_name)
         _check_days(self.days)
         for organization in self.organizations:
             if not 1 <= len(organization) <= 64:
@@ -78,11 +94,42 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """Whom a certificate shall stand for, as an operator says it; without `common` the file's name stands for it."""
+
+    addresses: tuple[str, ...] = ()
+    dns_names: tuple[str, ...] = ()
+    common: str | None = None
+    organizations: tuple[str, ...] = ()
+
+    def request(
+        self, profile: Profile, name: str, days: int | None = None, key_type: keys.KeyType = keys.KeyType.ECDSA_P256
+    ) -> Request:
+        """What asks for a certificate for them. Raises PkiError for what must not be signed."""
+        request = Request(
+            profile,
+            name if self.common is None else self.common,
+            self.organizations,
+            self.addresses,
+            self.dns_names,
+            days,
+            key_type,
+        )
+        request.check()
+        return request
+
+
+@dataclass(frozen=True, slots=True)
 class Issued:
     """A fresh certificate and its key."""
 
     certificate: x509.Certificate
     key: keys.PrivateKey = field(repr=False)
+
+    @property
+    def authority(self) -> Authority:
+        """The same, for one that is a CA."""
+        return Authority(self.certificate, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +153,35 @@ class Authority:
     ) -> Issued:
         """Sign a certificate for a new key. It never outlives this CA. Raises PkiError."""
         request.check()
-        path_length = self._path_length_below() if request.profile.is_ca else None
         key = request.key_type.generate()
+        return Issued(self.sign(request, key.public_key(), now, random_bytes), key)
+
+    def sign(
+        self,
+        request: Request,
+        public_key: CertificatePublicKeyTypes,
+        now: datetime.datetime,
+        random_bytes: RandomBytes = secrets.token_bytes,
+    ) -> x509.Certificate:
+        """Sign a certificate for a key that somebody else holds. Otherwise as `issue`."""
+        request.check()
+        path_length = self._path_length_below() if request.profile.is_ca else None
         days = request.profile.days if request.days is None else request.days
         end = min(now + datetime.timedelta(days=days), self.certificate.not_valid_after_utc)
         start = max(now - BACKDATED, self.certificate.not_valid_before_utc)
-        builder = _builder(request, key.public_key(), start, end, random_bytes, path_length)
+        builder = _builder(request, public_key, start, end, random_bytes, path_length)
         builder = builder.issuer_name(self.certificate.subject)
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(self.key_identifier(), critical=False)
+        return builder.sign(self.key, keys.signature_hash(self.key))
+
+    def key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """How what this CA signs refers to its key."""
         try:
             found = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-            identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found.value)
         except x509.ExtensionNotFound:
-            pass  # a CA made elsewhere may have none; the digest of its key is then what others compute too
-        builder = builder.add_extension(identifier, critical=False)
-        return Issued(builder.sign(self.key, keys.signature_hash(self.key)), key)
+            # A CA made elsewhere may have none; the digest of its key is then what others compute too.
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found.value)
 
     def _path_length_below(self) -> int:
         limit = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
@@ -174,22 +235,16 @@ def new_serial(random_bytes: RandomBytes) -> int:
 
 
 def _subject(request: Request) -> x509.Name:
-    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in request.organizations]
-    attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, request.common_name))
+    if request.subject is not None:
+        return request.subject
+    return subject_of(request.common_name, request.organizations or request.profile.organizations)
+
+
+def subject_of(common_name: str, organizations: Sequence[str]) -> x509.Name:
+    """The subject that has these, organizations first."""
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+    attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
     return x509.Name(attributes)
-
-
-def is_ca(certificate: x509.Certificate) -> bool:
-    """Whether its basic constraints say so."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def public_bytes(key: PublicKeyTypes) -> bytes:
-    """A public key's DER form: two keys are the same exactly if these are."""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _check_common_name(name: str) -> None:
@@ -206,31 +261,16 @@ def _check_days(days: int | None) -> None:
 
 def _check_dns_name(name: str) -> None:
     bare = name.removeprefix("*.")
-    if _looks_like_address(name):
+    if is_address(name):
         raise PkiError(f'--dns "{name}" is an IP address; use --ip')
     if len(name) > 253 or not all(_DNS_LABEL.fullmatch(label) for label in bare.split(".")):
         raise PkiError(f'--dns "{name}" is not a host name; a wildcard may stand for the first label (*.example.com)')
 
 
-def _looks_like_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether it is an IP address, of either kind."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
     return True
-
-
-def days_left(certificate: x509.Certificate, now: datetime.datetime) -> int:
-    """Whole days until it expires; negative once it has."""
-    return (certificate.not_valid_after_utc - now) // datetime.timedelta(days=1)
-
-
-def verifies(certificate: x509.Certificate, issuers: Sequence[x509.Certificate]) -> x509.Certificate | None:
-    """The issuer among `issuers` that signed it, or None."""
-    for issuer in issuers:
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return issuer
-    return None

@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from pki import files, keys
-from pki.authority import days_left, is_ca, public_bytes, verifies
 from pki.errors import PkiError
+from pki.reading import alternative_names, days_left, is_ca, is_self_signed, public_bytes, role, usages, verifies
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Sequence
     from pathlib import Path
 
-DAYS_LEFT_WARNED = 30
+    from cryptography import x509
 
-_USAGE_NAMES = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth"}
+DAYS_LEFT_WARNED = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +56,19 @@ def explain_file(path: Path, now: datetime.datetime) -> list[Explanation]:
 
 def _explain(path: Path, at: int, certificates: Sequence[x509.Certificate], now: datetime.datetime) -> Explanation:
     certificate = certificates[at]
-    usages, dns_names, addresses = _usages(certificate), *_alternative_names(certificate)
-    role = _role(certificate, usages)
+    dns_names, addresses = alternative_names(certificate)
+    kind = role(certificate)
     beside, traps = _key_beside(path, certificate) if at == 0 else ("", [])
     chain, chain_traps = _chain(path, at, certificates)
-    traps = [*_validity_traps(certificate, now), *_name_traps(certificate, role, dns_names, addresses), *traps]
+    traps = [*_validity_traps(certificate, now), *_name_traps(certificate, kind, dns_names, addresses), *traps]
     traps += [*chain_traps, *_strength_traps(certificate)]
     return Explanation(
         file=str(path),
         position=at,
         subject=certificate.subject.rfc4514_string(),
         issuer=certificate.issuer.rfc4514_string(),
-        role=role,
-        usages=usages,
+        role=kind,
+        usages=usages(certificate),
         dns_names=dns_names,
         ip_addresses=addresses,
         not_before=f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}",
@@ -84,35 +83,6 @@ def _explain(path: Path, at: int, certificates: Sequence[x509.Certificate], now:
         chain=chain,
         traps=tuple(traps),
     )
-
-
-def _usages(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(_USAGE_NAMES.get(usage, usage.dotted_string) for usage in found)
-
-
-def _alternative_names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return (), ()
-    return tuple(names.get_values_for_type(x509.DNSName)), tuple(map(str, names.get_values_for_type(x509.IPAddress)))
-
-
-def _role(certificate: x509.Certificate, usages: Sequence[str]) -> str:
-    if is_ca(certificate):
-        return "root ca" if certificate.subject == certificate.issuer else "intermediate ca"
-    server, client = "serverAuth" in usages, "clientAuth" in usages
-    if server and client:
-        return "peer"
-    if server:
-        return "server"
-    if client:
-        return "client"
-    return "none" if usages else "any"
 
 
 def _signature(certificate: x509.Certificate) -> str:
@@ -158,7 +128,7 @@ def _key_beside(path: Path, certificate: x509.Certificate) -> tuple[str, list[st
 def _chain(path: Path, at: int, certificates: Sequence[x509.Certificate]) -> tuple[str, list[str]]:
     """Whether the chain that a server would send from this file ends at the ca.pem (kubeadm: ca.crt) beside it."""
     certificate = certificates[at]
-    if certificate.subject == certificate.issuer:
+    if is_self_signed(certificate):
         return "self-signed", []
     beside = [path.with_name(name) for name in ("ca.pem", "ca.crt")]
     ca_path = next((each for each in beside if each.is_file() and each != path), None)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.errors import PkiError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 KEY_MODE = 0o600
@@ -20,6 +24,10 @@ CERTIFICATE_MODE = 0o644
 DIRECTORY_MODE = 0o700
 
 FILE_BYTES_MAX = 8 * 1024 * 1024
+
+LOCK_SECONDS_MAX = 30.0
+"""How long a run waits for another: scripts that issue side by side take turns, a forgotten prompt is told."""
+LOCK_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,8 @@ class NewFile:
     path: Path
     content: bytes = field(repr=False)
     mode: int = CERTIFICATE_MODE
+    replaces: bool = False
+    """Whether an older one is replaced without a question, as with lists that grow."""
 
 
 def pair_paths(directory: Path, name: str) -> tuple[Path, Path]:
@@ -53,22 +63,22 @@ def write_all(files: Sequence[NewFile], *, force: bool) -> None:
     does not match, keeps its last good one, and takes the new pair when the certificate follows.
     """
     if not force:
-        refuse_existing([file.path for file in files])
-    written: list[tuple[Path, Path]] = []
+        refuse_existing([file.path for file in files if not file.replaces])
+    written: list[tuple[Path, NewFile]] = []
     try:
         for file in files:
             _make_directory(file.path.parent)
             beside = file.path.with_name(f".{file.path.name}.{secrets.token_hex(6)}.tmp")
-            written.append((beside, file.path))
+            written.append((beside, file))
             _write(beside, file.content, file.mode)
-        for beside, path in written:
-            if force:
-                os.replace(beside, path)
+        for beside, file in written:
+            if force or file.replaces:
+                os.replace(beside, file.path)
             else:
                 # Unlike a rename, a link refuses a file that appeared meanwhile.
-                os.link(beside, path)
+                os.link(beside, file.path)
                 beside.unlink()
-        for directory in dict.fromkeys(path.parent for _, path in written):
+        for directory in dict.fromkeys(file.path.parent for _, file in written):
             _sync_directory(directory)
     except FileExistsError as error:
         raise PkiError(f"{error.filename2 or error.filename} already exists; --force replaces it") from None
@@ -100,15 +110,42 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> bytes:
+@contextlib.contextmanager
+def locked(directory: Path, *, seconds_max: float = LOCK_SECONDS_MAX) -> Iterator[None]:
+    """Hold the directory against other runs; makes it if need be. Raises PkiError when another keeps it too long."""
+    try:
+        _make_directory(directory)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PkiError(f"{directory}: {(error.strerror or 'cannot be opened').lower()}") from None
+    try:
+        deadline = time.monotonic() + seconds_max
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                raise PkiError(f"{directory}: another run of pki works on it; try again when that has ended")
+            time.sleep(LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
     """The file's bytes, or PkiError."""
     try:
         with open(path, "rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
+            content = file.read(bytes_max + 1)
     except OSError as error:
         raise PkiError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    if len(content) > FILE_BYTES_MAX:
-        raise PkiError(f"{path}: too large for a certificate or key")
+    if len(content) > bytes_max:
+        raise PkiError(f"{path}: larger than the {bytes_max} bytes that are read")
     return content
 
 
@@ -125,3 +162,8 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     if b"PRIVATE KEY-----" in content:
         raise PkiError(f"{path}: holds a private key and no certificate")
     raise PkiError(f"{path}: holds no certificate")
+
+
+def to_pem(certificates: Sequence[x509.Certificate]) -> bytes:
+    """The certificates in PEM, one after the other."""
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)

@@ -37,6 +37,14 @@ class KeyType(Enum):
         """A new key from the system's random source."""
         return _GENERATORS[self]()
 
+    @classmethod
+    def of(cls, key: object) -> KeyType:
+        """The kind nearest to a public key: its own, or the default for one that is not made here."""
+        kind = {"ECDSA P-384": cls.ECDSA_P384, "Ed25519": cls.ED25519}.get(describe_public_key(key))
+        if kind is None and isinstance(key, rsa.RSAPublicKey):
+            return cls.RSA_2048 if key.key_size < 3072 else cls.RSA_3072 if key.key_size < 4096 else cls.RSA_4096
+        return kind or cls.ECDSA_P256
+
 
 _GENERATORS: dict[KeyType, Callable[[], PrivateKey]] = {
     KeyType.ECDSA_P256: lambda: ec.generate_private_key(ec.SECP256R1()),

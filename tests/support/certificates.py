@@ -1,22 +1,55 @@
-"""Certificates for tests: a small authority that writes what a listener needs, and TLS handshakes in memory."""
+"""Certificates for tests: a small authority that writes what a listener needs, `etcdpy pki` as it is typed, and TLS
+handshakes in memory.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import keys
 from pki.authority import Authority, Issued, Request, create_root
+from pki.cli import pki
 from pki.profiles import PROFILES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from click.testing import Result
+
+
+def run_pki(*arguments: str, typed: str | None = None) -> Result:
+    """One command line of `etcdpy pki`."""
+    return CliRunner().invoke(pki, list(arguments), input=typed, catch_exceptions=False)
+
+
+def done_pki(*arguments: str, typed: str | None = None) -> str:
+    """One that must do what it is asked for; what it prints."""
+    result = run_pki(*arguments, typed=typed)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused_pki(*arguments: str) -> str:
+    """One that must be refused with one line; the line."""
+    result = run_pki(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("Error: "), result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def json_pki(*arguments: str) -> Any:
+    """What a command prints with -w json, whatever its exit code."""
+    return json.loads(run_pki(*arguments, "-w", "json").stdout)
 
 
 def utc_now() -> datetime.datetime:

@@ -194,10 +194,15 @@ class Cluster:
         self._learn_ids()
         return self
 
-    def close(self) -> None:
-        """Kill what still runs, close what is open."""
+    def forget_clients(self) -> None:
+        """Let the next calls be made on new connections, with the certificates of now."""
         for client in self._clients.values():
             client.close()
+        self._clients.clear()
+
+    def close(self) -> None:
+        """Kill what still runs, close what is open."""
+        self.forget_clients()
         for member in self.members:
             member.kill()
         self.faults.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -73,14 +74,16 @@ class Worker:
 class Writer(Worker):
     """Puts one key after the other; a put that fails is made again at the next member, until it is acknowledged."""
 
-    def __init__(self, cluster: Cluster, prefix: bytes) -> None:
+    def __init__(self, cluster: Cluster, prefix: bytes, *, puts_a_connection: float = math.inf) -> None:
         super().__init__(cluster, prefix)
+        self._puts_a_connection = puts_a_connection
         self.acknowledged: dict[bytes, int] = {}
         """Key to the revision that the answer named."""
         self.failures: list[str] = []
 
     def _work(self, client: Client, member: ClusterMember) -> None:
-        while not self._ending.is_set():
+        last = len(self.acknowledged) + self._puts_a_connection
+        while not self._ending.is_set() and len(self.acknowledged) < last:
             key = self._prefix + b"%06d" % len(self.acknowledged)
             try:
                 answer = client.kv.Put(rpc_pb2.PutRequest(key=key, value=key), timeout=CALL_SECONDS_MAX)

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki import keys
-from pki.authority import Authority, Issued, Request, create_root, days_left, new_serial, verifies
+from pki.authority import Authority, Issued, Request, create_root, new_serial
 from pki.errors import PkiError
 from pki.profiles import PROFILES, profile_named
+from pki.reading import days_left, verifies
 from tests.support.certificates import TestAuthority, client, shake_hands
 
 if TYPE_CHECKING:

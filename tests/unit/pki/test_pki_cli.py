@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,16 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import cli, keys
+from pki import keys, options
 from pki.cli import pki
+from pki.cli_rotate import rotate
+from tests.support.certificates import done_pki as done
+from tests.support.certificates import json_pki
+from tests.support.certificates import run_pki as run
 
 
 @pytest.fixture
@@ -24,18 +27,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str, typed: str | None = None) -> Result:
-    return CliRunner().invoke(pki, list(arguments), input=typed, catch_exceptions=False)
-
-
-def done(*arguments: str, typed: str | None = None) -> str:
-    result = run(*arguments, typed=typed)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def shown(*paths: str) -> list[dict[str, Any]]:
-    rows = json.loads(done("show", "-w", "json", *paths))
+    rows = json_pki("show", *paths)
     assert isinstance(rows, list)
     return rows
 
@@ -43,7 +36,13 @@ def shown(*paths: str) -> list[dict[str, Any]]:
 def test_the_classic_layout(home: Path) -> None:
     assert done("init", "--dir", "p") == "p/ca.pem\np/ca-key.pem\n"
     assert done("issue", "--dir", "p", "--profile", "client", "root") == "p/root.pem\np/root-key.pem\n"
-    assert sorted(path.name for path in (home / "p").iterdir()) == ["ca-key.pem", "ca.pem", "root-key.pem", "root.pem"]
+    assert sorted(path.name for path in (home / "p").iterdir()) == [
+        "ca-key.pem",
+        "ca.pem",
+        "inventory.json",
+        "root-key.pem",
+        "root.pem",
+    ]
     assert {path.stat().st_mode & 0o777 for path in (home / "p").glob("*-key.pem")} == {0o600}
 
 
@@ -140,7 +139,7 @@ def test_an_expired_ca(monkeypatch: pytest.MonkeyPatch) -> None:
 
     done("init", "--days", "1")
     late = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
-    monkeypatch.setattr(cli, "_now", lambda: late)
+    monkeypatch.setattr(options, "now", lambda: late)
     result = run("issue", "--profile", "client", "x")
     assert (result.exit_code, "the CA expired at" in result.stderr) == (1, True)
 
@@ -174,9 +173,14 @@ def test_wrong_arguments_exit_128(home: Path, arguments: list[str]) -> None:
     assert list(home.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["init", "issue", "show"])
+COMMANDS = [*pki.commands, *(f"rotate {step}" for step in rotate.commands)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_carries_an_example(command: str) -> None:
-    assert f"  etcdpy pki {command} " in done(command, "--help")
+    words = command.split()
+    assert f"  etcdpy pki {command} " in done(*words, "--help")
+    assert command == "rotate" or "--write-out [simple|json|table]" in done(*words, "--help")
 
 
 def test_as_a_module(home: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pki import files
 from pki.errors import PkiError
 from pki.files import NewFile, pair_paths, write_all
+from tests.support.crashes import Crash, CrashAt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,28 +74,13 @@ def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:
         write_all([NewFile(tmp_path / "c", b"x")], force=False)
 
 
-class Crash(BaseException):
-    """The process dies here: nothing of ours may run after it but what the system does."""
-
-
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_crash_between_steps_leaves_whole_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
 ) -> None:
     write_all([NewFile(tmp_path / "k", b"old key", 0o600), NewFile(tmp_path / "c", b"old cert")], force=False)
-    calls = 0
-
-    def crash(real: object) -> object:
-        def step_or_crash(*arguments: object, **options: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == nth:
-                raise Crash
-            return real(*arguments, **options)  # type: ignore[operator]
-
-        return step_or_crash
-
+    crash = CrashAt(nth)
     if step == "write":
         monkeypatch.setattr(files, "_write", crash(files._write))
     else:
