@@ -43,7 +43,8 @@ class Exit(IntEnum):
 class Failure(Exception):
     """Ends the command: `Error: <text>` on standard error, and the code. Without a text nothing is printed."""
 
-    def __init__(self, code: Exit, text: str = "") -> None:
+    def __init__(self, code: int, text: str = "") -> None:
+        """`code` is one of `Exit`, or a child's."""
         super().__init__(text)
         self.exit_code = code
         self.text = text
@@ -212,6 +213,12 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line by Go's rules."""
         return _parse(self, ctx, args, super().parse_args)
+
+
+def without_globals(command: click.Command) -> Command:
+    """The command with its own flags alone, for a line that is read within a run."""
+    own = [each for each in command.params if not isinstance(each, GlobalOption)]
+    return Command(command.name, params=own)
 
 
 class Group(click.Group):

@@ -13,13 +13,16 @@ from etcdpy.completion import completion_command
 from etcdpy.ctl.endpoints import defrag, endpoint
 from etcdpy.ctl.kv import compaction, delete, get, put
 from etcdpy.ctl.lease import lease
+from etcdpy.ctl.lock import elect, lock
 from etcdpy.ctl.maintenance import alarm, downgrade, move_leader
 from etcdpy.ctl.members import member
+from etcdpy.ctl.mirror import make_mirror
 from etcdpy.ctl.options import global_options, option_lines
 from etcdpy.ctl.roles import role
 from etcdpy.ctl.snapshot import snapshot
 from etcdpy.ctl.txn import txn
 from etcdpy.ctl.users import auth, user
+from etcdpy.ctl.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +92,8 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
 
 _completion = completion_command("etcdpyctl", "etcdctl", global_options)
 for _command in (  # in the order in which etcdctl suggests them
-    get, put, delete, txn, compaction, alarm, defrag, endpoint, move_leader,
-    version, lease, member, snapshot,
-    auth, user, role, _completion, downgrade, options, help_,
+    get, put, delete, txn, compaction, alarm, defrag, endpoint, move_leader, watch, version, lease, member, snapshot,
+    make_mirror, lock, elect, auth, user, role, _completion, downgrade, options, help_,
 ):  # fmt: skip
     etcdctl.add_command(_command)
 

@@ -8,13 +8,12 @@ from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.answers import Answer, header_fields, word
 from etcdpy.ctl.gojson import plain
 from etcdpy.ctl.gotext import quote
-from etcdpy.proto import rpc_pb2
+from etcdpy.proto import kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from etcdpy.ctl.answers import Line
-    from etcdpy.proto import kv_pb2
 
 
 def pair_lines(pair: kv_pb2.KeyValue, *, hexadecimal: bool, values_only: bool = False) -> list[Line]:
@@ -110,6 +109,50 @@ class DeleteAnswer(Answer[rpc_pb2.DeleteRangeResponse]):
         yield f'"Deleted" : {self.message.deleted}'
         for pair in self.message.prev_kvs:
             yield from pair_fields(pair, hexadecimal=hexadecimal, prefix="Prev")
+
+
+class WatchAnswer(Answer[rpc_pb2.WatchResponse]):
+    """One answer of `watch`."""
+
+    def simple(self, *, hexadecimal: bool) -> Iterator[Line]:
+        """A few lines an event."""
+        for event in self.message.events:
+            yield kv_pb2.Event.EventType.Name(event.type)
+            if event.HasField("prev_kv"):
+                yield from pair_lines(event.prev_kv, hexadecimal=hexadecimal)
+            yield from pair_lines(event.kv, hexadecimal=hexadecimal)
+
+    def fields(self, *, hexadecimal: bool) -> Iterator[Line]:
+        """The header, and all of each event."""
+        yield from header_fields(self.message.header, hexadecimal=hexadecimal)
+        for event in self.message.events:
+            yield f'"Type" : {kv_pb2.Event.EventType.Name(event.type)}'
+            if event.HasField("prev_kv"):
+                yield from pair_fields(event.prev_kv, hexadecimal=hexadecimal, prefix="Prev")
+            yield from pair_fields(event.kv, hexadecimal=hexadecimal)
+
+    def json(self, *, hexadecimal: bool) -> Any:
+        """The struct of Go's client, whose fields have Go's names and are always there."""
+        message = self.message
+        return {
+            "Header": plain(message.header),
+            "Events": [plain(event) for event in message.events],
+            "CompactRevision": message.compact_revision,
+            "Canceled": message.canceled,
+            "Created": message.created,
+            "CancelReason": message.cancel_reason,
+        }
+
+    def protobuf(self) -> bytes:
+        """The answer, without what tells watches of one stream apart."""
+        message = self.message
+        return rpc_pb2.WatchResponse(
+            header=message.header,
+            events=message.events,
+            compact_revision=message.compact_revision,
+            canceled=message.canceled,
+            created=message.created,
+        ).SerializeToString()
 
 
 class TxnAnswer(Answer[rpc_pb2.TxnResponse]):

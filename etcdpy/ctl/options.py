@@ -141,9 +141,6 @@ def read_options(ctx: click.Context, environ: Mapping[str, str]) -> Options:
         if name in given and not given[name]:
             raise Failure(Exit.BAD_ARGUMENTS, f"empty string is passed to --{name} option")
     user, password = ("", "") if values["auth_jwt_token"] else credentials(values["user"], values["password"])
-    if bool(values["cert"]) != bool(values["key"]):
-        text = f"KeyFile and CertFile must both be present[key: {values['key']}, cert: {values['cert']}]"
-        raise Failure(Exit.BAD_ARGUMENTS, text)
     return Options(
         endpoints=endpoints,
         **_connection(values),

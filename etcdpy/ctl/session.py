@@ -63,20 +63,20 @@ class Session:
 
     def _client_of(self, endpoints: tuple[str, ...]) -> Client:
         if endpoints not in self._clients:
-            self._clients[endpoints] = self._open_client(endpoints)
+            self._clients[endpoints] = self.open_client(endpoints, self.options)
         return self._clients[endpoints]
 
-    def _open_client(self, endpoints: tuple[str, ...]) -> Client:
+    def open_client(self, endpoints: tuple[str, ...], options: Options) -> Client:
+        """A client that ends with the command; another cluster has options of its own. Raises Failure."""
         from etcdpy.client.client import Client  # brings in grpcio, which `version` need not pay for
 
         if not endpoints:
             raise Failure(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
-        options = self.options
-        reached = [self._reached(endpoint) for endpoint in endpoints]
+        reached = [self._reached(endpoint, options) for endpoint in endpoints]
         return self._ctx.with_resource(
             Client(
                 reached,
-                tls=self._tls_files(),
+                tls=_tls_files(options),
                 server_name=options.server_name,
                 user=options.user if options.password else "",
                 password=options.password,
@@ -90,29 +90,15 @@ class Session:
             )
         )
 
-    def _tls_files(self) -> TlsFiles | None:
-        from etcdpy.client.channels import TlsFiles
-
-        options = self.options
-        if not options.uses_tls:
-            return None
-        files = TlsFiles(options.trusted_ca, options.certificate, options.key)
-        try:
-            files.credentials()  # a file that is not there is told before anything is read or asked
-        except OSError as error:
-            text = f"open {error.filename}: {(error.strerror or '').lower()}"
-            raise Failure(Exit.BAD_ARGUMENTS, text) from None
-        return files
-
-    def _reached(self, endpoint: str) -> str:
+    def _reached(self, endpoint: str, options: Options) -> str:
         """What to connect to for an endpoint: a relay of our own, where servers are not to be verified."""
-        if not self.options.skip_verify:
+        if not options.skip_verify:
             return endpoint
         from etcdpy.client.channels import target_of
         from etcdpy.client.unverified import UnverifiedRelay
 
         target, secure = target_of(endpoint)
-        files = self._tls_files()
+        files = _tls_files(options)
         if secure is False or files is None:
             return endpoint
         try:
@@ -134,24 +120,27 @@ class Session:
         from etcdpy.client.call import Call
 
         chosen = endpoints or self.options.endpoints
-        with self._failing(exit_code, chosen):
+        with self.failing(exit_code, chosen):
             return self._client_of(chosen).do(Call(method, request, self.seconds_left()))
 
     def stream(self, method: Method[Any, Reply], request: Message, exit_code: Exit = Exit.ERROR) -> Iterator[Reply]:
         """The answers of a call that streams them, within what is left of --command-timeout. Raises CallFailed."""
         from etcdpy.client.call import Call
 
-        with self._failing(exit_code, self.options.endpoints):
+        with self.failing(exit_code):
             yield from self.client.stream(Call(method, request, self.seconds_left()))
 
     @contextmanager
-    def _failing(self, exit_code: Exit, endpoints: tuple[str, ...]) -> Iterator[None]:
-        """Turn the client's errors into the command's, and say on standard error where TLS is to blame."""
+    def failing(self, exit_code: Exit = Exit.ERROR, endpoints: tuple[str, ...] = ()) -> Iterator[None]:
+        """Turn the client's errors into the command's, and say on standard error where TLS is to blame.
+
+        Raises CallFailed.
+        """
         try:
             yield
         except EtcdError as error:
             if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
-                self.explain(endpoints)
+                self.explain(endpoints or self.options.endpoints)
             # A client of etcd's logs in before it is there at all.
             ends = Exit.BAD_CONNECTION if isinstance(error, AuthFailed) else exit_code
             raise CallFailed(error.code, go_text(error.code, error.message), ends) from None
@@ -172,6 +161,23 @@ class Session:
     def restart_clock(self) -> None:
         """Where a command makes one call an endpoint, each of them has the whole time."""
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
+
+
+def _tls_files(options: Options) -> TlsFiles | None:
+    from etcdpy.client.channels import TlsFiles
+
+    if bool(options.certificate) != bool(options.key):
+        text = f"KeyFile and CertFile must both be present[key: {options.key or ''}, cert: {options.certificate or ''}]"
+        raise Failure(Exit.BAD_ARGUMENTS, text)
+    if not options.uses_tls:
+        return None
+    files = TlsFiles(options.trusted_ca, options.certificate, options.key)
+    try:
+        files.credentials()  # a file that is not there is told before anything is read or asked
+    except OSError as error:
+        text = f"open {error.filename}: {(error.strerror or '').lower()}"
+        raise Failure(Exit.BAD_ARGUMENTS, text) from None
+    return files
 
 
 def go_text(code: Code, text: str) -> str:

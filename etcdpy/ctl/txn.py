@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from etcdpy.commandline import Command, Exit, Failure, FlagError, GlobalOption, parse_go_int
+from etcdpy.commandline import Command, Exit, Failure, FlagError, parse_go_int, without_globals
 from etcdpy.ctl.gotext import quote, unquote
 from etcdpy.ctl.kv import OPERATIONS
 from etcdpy.ctl.options import global_options
@@ -158,16 +158,10 @@ def parse_operation(line: str) -> rpc_pb2.RequestOp:
         raise Failure(Exit.BAD_INPUT, f"invalid txn request: {line}")
     operation = found[0]
     try:
-        given: dict[str, Any] = _alone(operation.command).make_context(operation.name, arguments).params
+        given: dict[str, Any] = without_globals(operation.command).make_context(operation.name, arguments).params
     except FlagError:
         raise Failure(Exit.BAD_INPUT, f"invalid txn request: {line}") from None
     return rpc_pb2.RequestOp(**{operation.field: operation.request(**given)})
-
-
-def _alone(command: click.Command) -> click.Command:
-    """The command without the flags of the whole run."""
-    own: list[click.Parameter] = [each for each in command.params if not isinstance(each, GlobalOption)]
-    return Command(command.name, params=own)
 
 
 def _raw(text: str) -> bytes:
