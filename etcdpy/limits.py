@@ -487,6 +487,9 @@ NEW_STATE_BATCH_RECORDS: Final = 16_384
 SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: Final = 5_000
 """--snapshot-catchup-entries: entries kept behind for members that lag. etcd's default."""
 
+PROFILE_BYTES_MAX: Final = 64 * 1024
+"""A profile of `etcdpyctl`: a handful of lines; a file that was named by mistake must not fill the memory."""
+
 KEY_FILE_BYTES_MAX: Final = 64 * 1024
 """A key file: some hundred keys."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import click
 
+from pki.cli_export import export
 from pki.cli_issue import accept, csr, init, issue, kubernetes, sign
 from pki.cli_lifecycle import crl, list_issued, profiles, renew, revoke
 from pki.cli_rotate import rotate
@@ -41,5 +42,6 @@ for _command in (
     profiles,
     show,
     verify,
+    export,
 ):
     pki.add_command(_command)

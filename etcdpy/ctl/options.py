@@ -20,6 +20,7 @@ from etcdpy.commandline import (
     global_values,
     parse_go_bool,
 )
+from etcdpy.ctl.profile import VARIABLE, read_profile
 from etcdpy.duration import NS_PER_SECOND, format_duration
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def global_options() -> list[click.Option]:
         global_option("--max-recv-bytes", type=INT, help="the largest answer taken (0: 2 GiB)"),
         global_option("--max-request-bytes", type=INT, help="the largest request sent (0: 2 MiB)"),
         global_option("--password", metavar="string", help="the password of --user"),
+        global_option("--profile", metavar="string", help=f"a file that `etcdpy pki export` made (or ${VARIABLE})"),
         global_option("--user", metavar="string", help="name[:password]; a password that is missing is asked for"),
         global_option(
             "--write-out", "-w", metavar="string", help='fields, json, protobuf, simple or table (default "simple")'
@@ -132,6 +134,8 @@ class Options:
 def read_options(ctx: click.Context, environ: Mapping[str, str]) -> Options:
     """The flags given, the environment's, and the defaults. Raises Failure with etcdctl's texts."""
     given = {**global_values(ctx), **_environment(ctx, environ)}
+    profile = given.pop("profile", environ.get(VARIABLE, ""))
+    given = {**(_profile(ctx, profile) if profile else {}), **given}
     global_values(ctx).update(given)
     values = {**DEFAULTS, **given}
     if values["debug"]:
@@ -214,8 +218,27 @@ def ask_secret(prompt: str) -> str:
     return line.strip()
 
 
+def _variables(ctx: click.Context) -> dict[str, click.Option]:
+    return {
+        variable_of(each): each
+        for each in ctx.command.params
+        if isinstance(each, GlobalOption) and each.name != "profile"  # which is no flag of etcdctl's
+    }
+
+
+def _profile(ctx: click.Context, path: str) -> dict[str, Any]:
+    options = _variables(ctx)
+    found: dict[str, Any] = {}
+    for place, variable, text in read_profile(path):
+        option = options.get(variable)
+        if option is None:
+            raise Failure(Exit.BAD_ARGUMENTS, f"{place}: {variable} stands for no flag")
+        found[option.name or ""] = _from_text(option, variable, text, ctx)
+    return found
+
+
 def _environment(ctx: click.Context, environ: Mapping[str, str]) -> dict[str, Any]:
-    options = {variable_of(each): each for each in ctx.command.params if isinstance(each, GlobalOption)}
+    options = _variables(ctx)
     found: dict[str, Any] = {}
     for variable in sorted(name for name in environ if name.startswith(_PREFIX) and environ[name]):
         option = options.get(variable)

@@ -1,4 +1,4 @@
-"""What `etcdpyctl` does with files: a snapshot saved and looked at in the old place, completion, a stopped member."""
+"""What `etcdpyctl` does with files: a snapshot saved and looked at in the old place, profiles, completion."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
-from tests.support.members import Member
+from pki.cli import pki
+from tests.support.members import Member, TlsFiles
 from tests.support.reference import reference_binary
 
 if TYPE_CHECKING:
@@ -43,6 +45,27 @@ def test_a_saved_snapshot_in_the_old_places_and_in_etcdutl(tmp_path: Path) -> No
     assert done.returncode == 0
     assert done.stderr.startswith("Deprecated: Use `etcdpyutl defrag` instead.\n")
     assert run(["snapshot", "status", "absent.db"]).returncode == 1
+
+
+def test_a_profile_leads_to_a_cluster_and_a_wrong_one_is_explained(tmp_path: Path) -> None:
+    made, other = tmp_path / "pki", tmp_path / "other"
+    for directory in (made, other):
+        for words in (["init"], ["issue", "--profile=client", "root"]):
+            assert CliRunner().invoke(pki, [*words, "--dir", str(directory)]).exit_code == 0
+    server = ["issue", "--profile=server", "m1", "--ip=127.0.0.1", "--dir", str(made)]
+    assert CliRunner().invoke(pki, server).exit_code == 0
+    names = ("ca.pem", "m1.pem", "m1-key.pem", "root.pem", "root-key.pem")
+    with Member("etcdpy", tmp_path, tls=TlsFiles(*(made / name for name in names))) as member:
+        for directory in (made, other):
+            export = ["export", "root", "--dir", str(directory), f"--endpoints=https://{member.endpoint}"]
+            assert CliRunner().invoke(pki, export).exit_code == 0
+        done = run(["--profile", str(made / "root.profile"), "put", "key", "value"])
+        assert (done.stdout, done.returncode) == ("OK\n", 0)
+        assert run(["get", "key"], ETCDPYCTL_PROFILE=str(made / "root.profile")).stdout == "key\nvalue\n"
+        done = run(["--profile", str(other / "root.profile"), "get", "key", "--command-timeout=1s"])
+        assert done.returncode == 1
+        assert "TLS: " in done.stderr
+        assert f"was not signed by {other / 'ca.pem'}" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
