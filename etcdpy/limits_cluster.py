@@ -107,6 +107,10 @@ INTERCHANGE_SLICE_RECORDS: Final = 500
 CONF_CHANGE_RETRY_SECONDS: Final = 0.01
 """How often a change of members is offered to raft again while another one is under way; that one takes one sync."""
 
+COMMIT_TOLD_SECONDS: Final = 0.001
+"""A leader through which alone clients write tells the others what is committed with the next entries, or after this
+long, twice that at the most. A message of its own costs a lone put a wake-up of each other member, and its answer."""
+
 VERSION_CHECK_SECONDS: Final = 4.0
 """How often the leader compares the cluster's version with its members'. etcd's period."""
 

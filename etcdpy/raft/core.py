@@ -97,6 +97,7 @@ class Raft:
         "election_elapsed",
         "heartbeat_elapsed",
         "id",
+        "lazy_commit",
         "lead_transferee",
         "leader",
         "log",
@@ -129,6 +130,8 @@ class Raft:
         self.leader = NO_MEMBER
         self.lead_transferee = NO_MEMBER
         """The member that this leader is handing over to; proposals are dropped meanwhile."""
+        self.lazy_commit = False
+        """As leader: tell of a commit index with the next entries, or when the server asks for it, and not at once."""
         self.reads = ReadQueue()
         self.messages: list[Message] = []
         self.messages_after_persist: list[Message] = []

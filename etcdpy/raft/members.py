@@ -82,7 +82,7 @@ def switch(raft: Raft, configuration: Configuration) -> None:
     if not configuration.is_voter(raft.lead_transferee):
         raft.lead_transferee = NO_MEMBER
     # A smaller quorum may have committed more by now. If not, new members are still to be probed at once.
-    if not replication.commit(raft):
+    if not replication.commit(raft) or raft.lazy_commit:
         raft.tracker.each_peer(raft.id, lambda member: replication.maybe_send_append(raft, member, even_if_empty=False))
 
 

@@ -246,6 +246,25 @@ class RawNode:
             raft.tracker.messages_left()
         return messages
 
+    @property
+    def lazy_commit(self) -> bool:
+        """Whether this member, as leader, lets others know what is committed only with the next entries, or at
+        tell_commit()."""
+        return self._raft.lazy_commit
+
+    @lazy_commit.setter
+    def lazy_commit(self, lazy: bool) -> None:
+        self._raft.lazy_commit = lazy
+
+    def commit_is_untold(self, index: int) -> bool:
+        """Whether this leader knows `index` as committed, and another member that takes entries was not told."""
+        return self._raft.role is Role.LEADER and replication.commit_is_untold(self._raft, index)
+
+    def tell_commit(self) -> None:
+        """As leader: tell the others what is committed, with the next Ready or take_messages()."""
+        if self._raft.role is Role.LEADER:
+            replication.tell_commit(self._raft)
+
     def take_read_states(self) -> list[ReadState]:
         """The reads that were confirmed, although a Ready is outstanding."""
         raft = self._raft

@@ -111,12 +111,31 @@ def own_entries_durable(raft: Raft) -> None:
 
 
 def commit(raft: Raft) -> bool:
-    """As leader: commit what a quorum has, and tell everybody. False when that is nothing new."""
+    """As leader: commit what a quorum has, and tell everybody, unless that can wait. False when it is nothing new."""
     if not raft.maybe_commit():
         return False
     release_early(raft)
-    broadcast_append(raft)
+    if not raft.lazy_commit:
+        broadcast_append(raft)
     return True
+
+
+def tell_commit(raft: Raft) -> None:
+    """As leader: tell the commit index to whom it is news."""
+    for member, progress in raft.tracker.progress.items():
+        if member != raft.id and progress.wants_commit(raft.log.committed):
+            maybe_send_append(raft, member, even_if_empty=True)
+
+
+def commit_is_untold(raft: Raft, index: int) -> bool:
+    """As leader: whether a member to whom entries flow could be told that `index` is committed, and was not."""
+    return any(
+        member != raft.id
+        and progress.state is ProgressState.REPLICATE
+        and not progress.flow_paused
+        and progress.wants_commit(index)
+        for member, progress in raft.tracker.progress.items()
+    )
 
 
 def handle_append_response(raft: Raft, message: Message) -> None:
@@ -137,7 +156,7 @@ def handle_append_response(raft: Raft, message: Message) -> None:
     elif probing or progress.match + 1 >= log.first_index():
         # From SNAPSHOT too, whichever snapshot it was: the log reaches the member again.
         progress.become_replicate()
-    if not commit(raft) and progress.wants_commit(log.committed):
+    if not commit(raft) and not raft.lazy_commit and progress.wants_commit(log.committed):
         maybe_send_append(raft, member, even_if_empty=True)
     while maybe_send_append(raft, member, even_if_empty=False):
         pass

@@ -32,6 +32,7 @@ from etcdpy.raft.errors import LogLost, ProposalDropped, RaftError
 from etcdpy.raft.types import Role
 from etcdpy.server import logs
 from etcdpy.server.acknowledgements import newest_answers
+from etcdpy.server.commit_news import CommitNews
 from etcdpy.server.forwarded import Forwarded
 from etcdpy.server.parked import Parked, held_bytes
 from etcdpy.server.reads import ReadQueue
@@ -114,6 +115,7 @@ class Node:
         self.leads = False
         self.ticked_at = loop.time()
         """When Raft's clock last went on; long ago means that this process stood still."""
+        self._news = CommitNews(loop, raw, self._schedule)
         self._leader_since = float("-inf")
         self.heartbeat_failures = 0
         self.proposals_failed = 0
@@ -218,6 +220,7 @@ class Node:
         """Take a message of another member in. What comes after the disk has failed could never be answered."""
         if self._engine.failed is not None:
             return
+        self._news.heard(message)
         try:
             self._raw.step(message)
         except LogLost as error:
@@ -267,6 +270,7 @@ class Node:
         if self.leader and not self.leads and not self._observer.connected_since(now):
             self._raw.leader_is_lost()
         self._raw.tick()
+        self._news.tick()
         self._expire(now)
         lag = self._raw.committed - self._applier.applied_index
         self._lag_looked_at = -1 if lag > limits.MAX_APPLY_LAG_ENTRIES else limits.MAX_APPLY_LAG_ENTRIES
@@ -318,6 +322,7 @@ class Node:
                 self._changing = ready
                 return
             self._advance(ready)
+        self._news.tell_soon()
 
     def _make_durable(self, ready: Ready) -> bool:
         """False when the disk has it still to do, or has failed."""
@@ -336,6 +341,7 @@ class Node:
             self._propose_waiting()
         if self.reads.wants_confirmation:
             self.reads.ask(self._loop.time())
+        self._news.tell_soon()
         messages = self._raw.take_messages()
         if messages and self._hangs_as_leader:
             self._drop(messages)

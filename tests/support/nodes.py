@@ -34,6 +34,7 @@ class Loop:
     def __init__(self) -> None:
         self.now = 1000.0
         self.soon: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.later: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
 
     def time(self) -> float:
         return self.now
@@ -41,7 +42,14 @@ class Loop:
     def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         self.soon.append((callback, arguments))
 
+    def call_later(self, seconds: float, callback: Callable[..., None], *arguments: Any) -> object:
+        self.later.append((self.now + seconds, callback, arguments))
+        return self.later[-1]
+
     def run(self) -> None:
+        due = [each for each in self.later if each[0] <= self.now]
+        self.later = [each for each in self.later if each[0] > self.now]
+        self.soon += [(callback, arguments) for _, callback, arguments in due]
         while self.soon:
             callback, arguments = self.soon.pop(0)
             callback(*arguments)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from etcdpy import limits
 from etcdpy.errors import NotLeader, Stopped, Timeout, TimeoutConnectionLost, TimeoutLeaderFailed
 from etcdpy.proto import raft_pb2
 from etcdpy.raft.entry import Entry, EntryType
@@ -45,6 +46,62 @@ def test_every_member_answers_what_it_took_in() -> None:
     for world in cluster.worlds.values():
         assert world.node.proposals_pending == 0
         assert not world.applier.registry
+
+
+def applied_by(cluster: Cluster) -> list[int]:
+    return [world.applier.applied_index for world in cluster.worlds.values()]
+
+
+def empty_appends(cluster: Cluster) -> list[Message]:
+    """From now on."""
+    found: list[Message] = []
+
+    def look(message: Message) -> bool:
+        if message.type == raft_pb2.MsgApp and not message.entries:
+            found.append(message)
+        return False
+
+    cluster.lost = look
+    return found
+
+
+def test_a_commit_that_only_the_leader_s_clients_wait_for_is_told_with_the_next_entries() -> None:
+    cluster = cluster_led_by(1)
+    cluster.tick(0.2)
+    empty = empty_appends(cluster)
+    for count in (1, 2, 3):
+        (proposal,) = propose(cluster, 1)
+        cluster.run()
+        assert proposal.outcomes == [1 + count]
+        assert applied_by(cluster) == [1 + count, count, count]
+    assert empty == []
+    cluster.loop.now += 2 * limits.COMMIT_TOLD_SECONDS
+    cluster.run()
+    assert applied_by(cluster) == [4, 3, 3], "the timer was set for an earlier one"
+    cluster.loop.now += 2 * limits.COMMIT_TOLD_SECONDS
+    cluster.run()
+    assert applied_by(cluster) == [4, 4, 4]
+    assert len(empty) == 2
+    assert cluster.loop.later == []
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_commit_that_a_follower_s_client_waits_for_is_told_at_once(read: bool) -> None:
+    cluster = cluster_led_by(1)
+    cluster.tick(0.2)
+    propose(cluster, 1)
+    cluster.run()
+    assert applied_by(cluster) == [2, 1, 1]
+    if read:
+        reads: list[Any] = []
+        cluster.worlds[3].node.when_linearizable(reads.append)
+        cluster.run()
+        assert reads == [None]
+    else:
+        (proposal,) = propose(cluster, 3)
+        cluster.run()
+        assert proposal.outcomes == [3]
+    assert len(set(applied_by(cluster))) == 1
 
 
 def test_a_follower_counts_how_long_its_own_requests_took() -> None:
