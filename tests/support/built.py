@@ -45,6 +45,13 @@ def source_files() -> Iterator[Path]:
             yield from sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
 
 
+def copy_sources(target: Path) -> None:
+    """Put what a wheel is built from there."""
+    for path in source_files():
+        (target / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target / path.relative_to(ROOT))
+
+
 def directory() -> Path:
     """Where the build of exactly these sources, with this Python and this compiler, is or will be."""
     settings = [os.environ.get(name) for name in ("ETCDPY_COMPILE", "ETCDPY_OPTIMIZE")]
@@ -58,9 +65,7 @@ def build(target: Path) -> None:
     """Build a wheel, compiled where that is possible here, and unpack it there. Raises BuildFailed."""
     with tempfile.TemporaryDirectory(prefix="etcdpy-build-") as temporary:
         copy = Path(temporary)  # a build leaves files beside the sources
-        for path in source_files():
-            (copy / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy / path.relative_to(ROOT))
+        copy_sources(copy)
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
         command = [*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", str(copy / "wheel"), str(copy)]
         done = subprocess.run(
