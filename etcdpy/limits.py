@@ -663,3 +663,40 @@ GATEWAY_BUFFER_BYTES: Final = 256 * 1024
 
 GATEWAY_RETRY_NS_DEFAULT: Final = 300_000_000_000
 """--retry-delay=0: five minutes, as on etcd."""
+
+PROXY_CACHE_ANSWERS_MAX: Final = 2048
+"""Answers to ranges that `grpc-proxy` keeps for serializable ones. etcd's number."""
+
+PROXY_CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""And their bytes, which etcd does not count."""
+
+PROXY_CACHE_ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A longer answer is not kept: it would push out many that are asked for more often."""
+
+PROXY_CACHE_WRITES_KEPT: Final = 1024
+"""Writes that are remembered while ranges are under way; a range that more of them overtook is not kept."""
+
+PROXY_RECEIVE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""The longest request that `grpc-proxy` takes from a client: gRPC's default, which etcd's proxy leaves as it is."""
+
+PROXY_STREAM_UNREAD_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What a client may leave unread of its watchers before its stream is ended; it holds up nobody who watches the same.
+etcd's proxy gives it 50 ms once 1024 responses wait."""
+
+PROXY_PASSED_BYTES_MAX: Final = 1024 * 1024
+"""What may wait for a client of a stream that is passed on as it is, such as a snapshot's."""
+
+PROXY_WATCHERS_MERGED_MAX: Final = 5
+"""A group of so many watchers or more is not moved to an older upstream watcher. etcd's number."""
+
+PROXY_RESUME_SECONDS: Final = 0.1
+"""Pause before a broken upstream stream is opened again, as in etcd's client."""
+
+PROXY_REGISTER_RETRY_SECONDS: Final = 1.0
+"""Pause before the proxy's own address is written again, or those of the others are read again. etcd's number."""
+
+PROXY_HEALTH_SECONDS: Final = 1.0
+"""How long /health waits for the cluster. etcd's number."""
+
+PROXY_METRICS_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The longest /metrics of a member that is passed on."""

@@ -69,6 +69,15 @@ def query_values(request: HttpRequest) -> dict[str, list[str]]:
     return parse_qs(request.query, keep_blank_values=True)
 
 
+def health_answer(reason: str) -> HttpResponse:
+    """/health: `reason` says why the server is not well; empty where it is."""
+    body = json.dumps({"health": "false" if reason else "true", "reason": reason}, separators=(",", ":"))
+    if not reason:
+        return HttpResponse(200, [TEXT], body.encode())
+    logger.warning("/health error", extra={"fields": {"output": body, "status-code": 503}})
+    return error_response(503, body)
+
+
 class Health:
     """The health paths, and the counts that /metrics shows of them."""
 
@@ -107,13 +116,11 @@ class Health:
             return not_allowed()
         query = query_values(request)
         reason = await self._trouble(set(query.get("exclude", ())), query.get("serializable", [""])[0] == "true")
-        body = json.dumps({"health": "false" if reason else "true", "reason": reason}, separators=(",", ":"))
         if reason:
             self._bad += 1
-            logger.warning("/health error", extra={"fields": {"output": body, "status-code": 503}})
-            return error_response(503, body)
-        self._good += 1
-        return HttpResponse(200, [TEXT], body.encode())
+        else:
+            self._good += 1
+        return health_answer(reason)
 
     async def _trouble(self, excluded: set[str], serializable: bool) -> str:
         for alarm in self._source.alarms():

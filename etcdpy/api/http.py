@@ -120,7 +120,7 @@ class Versions:
 
 def metrics_port(health: Health, metrics: MetricsPage) -> HttpHandler:
     """The handler of --listen-metrics-urls: metrics and health, without access rules."""
-    return _router({**health.paths(), "/metrics": metrics.handle})
+    return router({**health.paths(), "/metrics": metrics.handle})
 
 
 def client_port(
@@ -156,7 +156,7 @@ def client_port(
         return HttpResponse(200, [("content-type", "application/json; charset=utf-8")], f"{{\n{rows}\n}}\n".encode())
 
     routes = {**health.paths(), "/metrics": metrics.handle, "/version": version, "/debug/vars": debug_vars}
-    route = _router(routes, gateway)
+    route = router(routes, gateway)
 
     async def handle(request: HttpRequest) -> HttpResponse:
         if not request.secure and not access.allows_host(request.host):
@@ -173,7 +173,7 @@ def client_port(
     return handle
 
 
-def _router(routes: Mapping[str, Route], gateway: HttpHandler | None = None) -> HttpHandler:
+def router(routes: Mapping[str, Route], gateway: HttpHandler | None = None) -> HttpHandler:
     """Exact paths, and everything under /v3/ for the gateway. Other spellings of a path are redirected, as in Go."""
 
     async def handle(request: HttpRequest) -> HttpResponse:
@@ -221,4 +221,4 @@ def _host_refused(host: str) -> str:
     )
 
 
-__all__ = ["TEXT", "Access", "MetricsPage", "Versions", "client_port", "host_name", "metrics_port"]
+__all__ = ["TEXT", "Access", "MetricsPage", "Versions", "client_port", "host_name", "metrics_port", "router"]

@@ -297,7 +297,7 @@ class EtcdCollector(Collector):
                 yield _certificates(stats)
         if self._sources.methods is not None:
             handling = self._sources.handling() if self._sources.handling is not None else None
-            yield from _grpc_families(self._sources.methods(), handling)
+            yield from call_families(self._sources.methods(), handling)
         if self._sources.network is not None:
             yield from self._sources.network()
 
@@ -363,7 +363,8 @@ _UNUSED_BEFORE_FIRST_CALL: Final = frozenset(("v3lockpb.Lock", "v3electionpb.Ele
 """Services that etcd counts only once they were used."""
 
 
-def _grpc_families(methods: Methods, handling: Handling | None) -> Iterator[Metric]:
+def call_families(methods: Methods, handling: Handling | None = None) -> Iterator[Metric]:
+    """The calls of gRPC clients, by method; `handling` has their times, where they are taken."""
     started = Metric("grpc_server_started_total", "Calls that began.", "counter")
     handled = Metric("grpc_server_handled_total", "Calls that ended, by their code.", "counter")
     received = Metric("grpc_server_msg_received_total", "Messages received.", "counter")

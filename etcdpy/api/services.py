@@ -37,7 +37,10 @@ _KINDS: Final = {
 
 
 def method_table(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Method]:
-    """Every method by its path, `b"/etcdserverpb.KV/Put"`. `handlers` are by service and method: `KV.Put`."""
+    """Every method by its path, `b"/etcdserverpb.KV/Put"`. `handlers` are by service and method: `KV.Put`.
+
+    The health service is there if it has handlers.
+    """
     methods = [
         Method(
             descriptor.full_name,
@@ -50,10 +53,11 @@ def method_table(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Meth
         for method in descriptor.methods
         for kind in (_KINDS[method.client_streaming, method.server_streaming],)
     ]
+    kinds = {"Check": Kind.UNARY, "List": Kind.UNARY, "Watch": Kind.SERVER_STREAM}
     methods += [
-        Method(HEALTH_SERVICE, "Check", Kind.UNARY, handlers["Health.Check"]),
-        Method(HEALTH_SERVICE, "List", Kind.UNARY, handlers["Health.List"]),
-        Method(HEALTH_SERVICE, "Watch", Kind.SERVER_STREAM, handlers["Health.Watch"]),
+        Method(HEALTH_SERVICE, name, kind, handlers[f"Health.{name}"])
+        for name, kind in kinds.items()
+        if f"Health.{name}" in handlers
     ]
     known = {name for name in handlers if not name.startswith("Health.")}
     assert known <= {f"{method.service.rpartition('.')[2]}.{method.name}" for method in methods}, "unknown handler"

@@ -198,11 +198,11 @@ def setup(config: Config) -> None:
     _install(log_outputs.handlers(config), config.log_format or "json", _LEVELS[config.log_level.lower()])
 
 
-def setup_default() -> None:
-    """JSON lines on stderr from `info` on: for what is to be said before the configuration is known."""
+def setup_default(level: int = logging.INFO) -> None:
+    """JSON lines on stderr: for what is to be said before the configuration is known, and where there is none."""
     from etcdpy.server import log_outputs
 
-    _install([log_outputs.stderr_handler()], "json", logging.INFO)
+    _install([log_outputs.stderr_handler()], "json", level)
 
 
 def _install(handlers: list[logging.Handler], form: str, level: int) -> None:

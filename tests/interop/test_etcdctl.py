@@ -17,7 +17,7 @@ from tests.support.members import Kind, Member
 from tests.support.reference import reference_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 pytestmark = pytest.mark.reference
 
@@ -221,10 +221,11 @@ class Ran:
 
 
 class Shell:
-    """etcdctl on one member, with what differs from member to member taken out of its output."""
+    """etcdctl on one member, or on a proxy before it, with what differs between members taken out of its output."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, endpoint: str = "") -> None:
         self.member = member
+        self.endpoint = endpoint or member.endpoint
         self.lease = "0"
         self._ids: dict[str, str] = {}
 
@@ -233,7 +234,7 @@ class Shell:
         arguments = [word.replace("{lease}", self.lease).replace("''", "") for word in line.split()]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCDCTL_")}
         done = subprocess.run(
-            [str(reference_binary("etcdctl")), f"--endpoints={self.member.endpoint}", *arguments],
+            [str(reference_binary("etcdctl")), f"--endpoints={self.endpoint}", *arguments],
             input=text if newline else "",
             capture_output=True,
             text=True,
@@ -250,7 +251,7 @@ class Shell:
         return self._ids.setdefault(found[0], f"id{len(self._ids)}")
 
     def _normal(self, text: str) -> str:
-        text = text.replace(self.member.endpoint, "ENDPOINT")
+        text = text.replace(self.endpoint, "ENDPOINT").replace(self.member.endpoint, "ENDPOINT")
         text = text.replace(f"127.0.0.1:{self.member.peer_port}", "PEER")
         text = re.sub(r"\b[0-9a-f]{15,16}\b|\b\d{17,20}\b", self._named, text)
         text = re.sub(r"took[ =:\"]+[\d.]+[mµn]?s", "took TIME", text)
@@ -262,6 +263,17 @@ class Shell:
         text = re.sub(r"(true|false), \d+, \d+, \d+,", r"\1, N, N, N,", text)
         text = re.sub(r"(true|false) │ +\d+ │ +\d+ │ +\d+ │", r"\1 │ N │ N │ N │", text)
         return re.sub(r"[ ─]+", " ", text)
+
+
+def assert_same(shells: tuple[Shell, Shell], steps: Iterable[str]) -> None:
+    """Every step says the same on the second as on the first."""
+    truth, tested = shells
+    differences = []
+    for step in steps:
+        expected, got = truth.run(step), tested.run(step)
+        if expected != got:
+            differences.append(f"$ etcdctl {step}\n  etcd: {expected}\n  here: {got}")
+    assert not differences, "\n".join(differences)
 
 
 @pytest.fixture(scope="module", params=["etcd", "etcdpy"])
@@ -287,13 +299,7 @@ def shells(kind: Kind, script: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_same_output_and_exit_status(shells: tuple[Shell, Shell], script: str) -> None:
-    truth, tested = shells
-    differences = []
-    for step in SCRIPTS[script]:
-        expected, got = truth.run(step), tested.run(step)
-        if expected != got:
-            differences.append(f"$ etcdctl {step}\n  etcd: {expected}\n  here: {got}")
-    assert not differences, "\n".join(differences)
+    assert_same(shells, SCRIPTS[script])
 
 
 @pytest.mark.parametrize("script", ["watch"])

@@ -101,8 +101,8 @@ def test_grpc_passes(kind: Kind, member: Member, tmp_path: Path, prefix: bytes) 
         assert client.range(prefix + b"k").kvs[0].value == b"v" * 1_000_000
 
 
-def outcome(kind: Kind, flags: Sequence[str]) -> tuple[int, str]:
-    command = [*command_of(kind), "gateway", "start", *flags]
+def outcome(kind: Kind, flags: Sequence[str], what: str = "gateway") -> tuple[int, str]:
+    command = [*command_of(kind), what, "start", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     told = [line for line in (done.stdout + done.stderr).splitlines() if line and not line.startswith("{")]
     return done.returncode, told[0] if told else ""

@@ -52,7 +52,7 @@ NARROWER: Final = {
     "utl": {*_GROUND, "commandline", "proto", "backend", "raft", "mvcc", "membership", "storage", "interchange"}
     | {"client", "server", "completion"},
     # serves clients and asks members: holds no state of a cluster
-    "proxy": {*_GROUND, "proto", "transport", "api", "client", "commandline", "server"},
+    "proxy": {*_GROUND, "proto", "transport", "peer", "api", "client", "commandline", "server"},
     "local": {*_GROUND, "proto", "client", "commandline", "pki"},  # runs members as processes, as an operator does
     "pki": set(),  # stands alone: it also serves real etcd
 }

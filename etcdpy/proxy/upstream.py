@@ -1,0 +1,266 @@
+"""The cluster as the proxy asks it: calls by path and bytes, on grpcio's asyncio channels, one an endpoint.
+
+Who gets a call, when a failed one is made again, and what counts as down, are the client's rules (`client.balancer`,
+`client.retrying`). The proxy has no user of its own: each call carries what its caller sent to prove who it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from grpc import aio
+
+from etcdpy.client import call as calls
+from etcdpy.client.balancer import Balancer
+from etcdpy.client.channels import OPTIONS, TlsFiles, target_of
+from etcdpy.client.failures import Failure
+from etcdpy.client.retrying import Attempts
+from etcdpy.client.unverified import UnverifiedRelay
+from etcdpy.errors import Code, StatusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from google.protobuf.message import Message
+
+    from etcdpy.transport.calls import Call
+
+    Caller = tuple[tuple[str, str], ...]
+    """The metadata that goes with a call: who asks, and whether only a member with a leader may answer."""
+
+_REPEATABLE: Final = {
+    method.path: method.repeatable for method in vars(calls).values() if isinstance(method, calls.Method)
+}
+_PASSED: Final = (b"token", b"hasleader")
+_EOF: Final = aio.EOF  # type: ignore[attr-defined]  # grpcio has it, its stubs have not
+NOBODY: Final[Caller] = ()
+
+
+def caller_of(call: Call) -> Caller:
+    """What of a call's metadata the cluster is to see, as etcd's proxy passes it on, and the wish for a leader."""
+    metadata = call.head.metadata
+    found = ((name, metadata[name][0]) for name in _PASSED if metadata.get(name))
+    return tuple((name.decode(), value.decode("latin-1")) for name, value in found)
+
+
+def _as_it_is(body: bytes) -> bytes:
+    return body
+
+
+class _Endpoint:
+    """A channel, and its calls by path."""
+
+    def __init__(self, endpoint: str, tls: TlsFiles | None, options: Sequence[tuple[str, int]], verify: bool) -> None:
+        target, secure = target_of(endpoint)
+        encrypted = secure or (secure is None and tls is not None)
+        self.relay: UnverifiedRelay | None = None
+        every_option = [*OPTIONS, *options]
+        if encrypted and not verify:
+            self.relay = UnverifiedRelay(target, tls or TlsFiles())
+            # It starts its own event loop, which a thread that runs one may not.
+            starting = threading.Thread(target=self.relay.__enter__)
+            starting.start()
+            starting.join()
+            target, encrypted = self.relay.target, False
+        if encrypted:
+            self.channel = aio.secure_channel(target, (tls or TlsFiles()).credentials(), options=every_option)
+        else:
+            self.channel = aio.insecure_channel(target, options=every_option)
+        self.unary: dict[str, Any] = {}
+
+    async def close(self) -> None:
+        await self.channel.close(None)
+        if self.relay is not None:
+            self.relay.__exit__(None, None, None)
+
+
+class Upstream:
+    """Belongs to the running loop. Everything raises EtcdError for what the cluster refuses."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        tls: TlsFiles | None,
+        *,
+        verify: bool = True,
+        max_send_bytes: int,
+        options: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        """Raises OSError for a TLS file that cannot be read."""
+        self._tls = tls
+        self._verify = verify
+        self._options = options
+        self._max_send_bytes = max_send_bytes
+        self._news = asyncio.Event()
+        self._watches: list[asyncio.Task[None]] = []
+        self._tasks: asyncio.TaskGroup
+        self.endpoints: tuple[str, ...] = ()
+        self._places: list[_Endpoint] = []
+        self._replaced: list[_Endpoint] = []
+        self._balancer: Balancer
+        self._open(endpoints)
+
+    def _open(self, endpoints: Sequence[str]) -> None:
+        self.endpoints = tuple(endpoints)
+        self._places = [_Endpoint(name, self._tls, self._options, self._verify) for name in endpoints]
+        self._balancer = Balancer(len(endpoints))
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Connect, and stay connected, in tasks of that group."""
+        self._tasks = tasks
+        balancer = self._balancer
+        self._watches = [
+            tasks.create_task(self._follow(place.channel, number, balancer))
+            for number, place in enumerate(self._places)
+        ]
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        for task in self._watches:
+            task.cancel()
+        for place in [*self._places, *self._replaced]:
+            await place.close()
+
+    async def replace(self, endpoints: Sequence[str]) -> None:
+        """Take other endpoints from the next call on; calls under way end where they are."""
+        if not endpoints or set(endpoints) == set(self.endpoints):
+            return
+        for place in self._replaced:
+            await place.close()
+        self._replaced = self._places
+        for task in self._watches:
+            task.cancel()
+        self._open(endpoints)
+        self.start(self._tasks)
+        self._news.set()
+
+    async def _follow(self, channel: aio.Channel, number: int, balancer: Balancer) -> None:
+        """Tell the balancer how a channel is."""
+        while True:
+            state = channel.get_state(try_to_connect=True)
+            if state is grpc.ChannelConnectivity.READY:
+                balancer.connected(number)
+                self._news.set()
+            elif state is not grpc.ChannelConnectivity.CONNECTING:
+                balancer.disconnected(number)
+            await channel.wait_for_state_change(state)
+
+    async def _choose(self) -> tuple[int, _Endpoint]:
+        while (number := self._balancer.pick(time.monotonic())) is None:
+            self._news.clear()
+            await self._news.wait()
+        return number, self._places[number]
+
+    # --- calls ---
+
+    async def ask(self, path: str, body: bytes, caller: Caller) -> bytes:
+        """Make a unary call, by the client's rules again where it failed. It waits for as long as its task lives."""
+        if len(body) > self._max_send_bytes:
+            text = f"trying to send message larger than max ({len(body)} vs. {self._max_send_bytes})"
+            raise StatusError(Code.RESOURCE_EXHAUSTED, text)
+        attempts = None
+        while True:
+            number, place = await self._choose()
+            callable_ = place.unary.get(path)
+            if callable_ is None:
+                callable_ = place.unary[path] = place.channel.unary_unary(path, _as_it_is, _as_it_is)
+            try:
+                answer: bytes = await callable_(body, metadata=caller, wait_for_ready=self._balancer.count == 1)
+                return answer
+            except aio.AioRpcError as error:
+                failure = Failure.of(error)
+            except aio.UsageError:
+                continue  # the endpoints were replaced meanwhile, and then again
+            if attempts is None:
+                repeatable = _REPEATABLE.get(path, False)
+                attempts = Attempts(repeatable=repeatable, may_log_in=False, endpoints=self._balancer.count)
+            self.note(number, failure)
+            await asyncio.sleep(attempts.pause_before_next(failure))
+
+    async def call(
+        self, method: calls.Method[Any, calls.Answer], request: Message, caller: Caller = NOBODY
+    ) -> calls.Answer:
+        """`ask` with messages."""
+        return method.answer.FromString(await self.ask(method.path, request.SerializeToString(), caller))
+
+    async def open(self, path: str, caller: Caller) -> UpstreamStream:
+        """A stream at one endpoint; when it breaks it is for its owner to open another."""
+        number, place = await self._choose()
+        make = place.channel.stream_stream(path, _as_it_is, _as_it_is)
+        return UpstreamStream(self, number, make(None, metadata=caller, wait_for_ready=False))
+
+    def note(self, number: int, failure: Failure) -> None:
+        """Learn from a failure how an endpoint is."""
+        if number >= self._balancer.count:
+            return
+        if failure.not_sent:
+            self._balancer.disconnected(number)
+        elif failure.code is Code.UNAVAILABLE:
+            self._balancer.unwell(number, time.monotonic())
+
+
+class UpstreamStream:
+    """A stream of messages both ways, as bytes."""
+
+    def __init__(self, upstream: Upstream, number: int, call: aio.StreamStreamCall[bytes, bytes]) -> None:
+        self._upstream = upstream
+        self._number = number
+        self._call = call
+
+    async def send(self, body: bytes) -> None:
+        """Send a message. A broken stream takes it too: reading tells."""
+        with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(body)
+
+    async def done_sending(self) -> None:
+        """There is no more to send."""
+        with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.done_writing()
+
+    async def read(self) -> bytes | None:
+        """The next message; None after the last. Raises StreamBroken."""
+        try:
+            message = await self._call.read()
+            if message is _EOF:
+                code = await self._call.code()
+                if code is not grpc.StatusCode.OK:
+                    raise StreamBroken(Failure(Code(code.value[0]), await self._call.details() or ""))
+                return None
+        except aio.AioRpcError as error:
+            failure = Failure.of(error)
+            self._upstream.note(self._number, failure)
+            raise StreamBroken(failure) from None
+        return message  # type: ignore[return-value]
+
+    async def exchange(
+        self, send: Callable[[UpstreamStream], Coroutine[None, None, None]], take: Callable[[bytes], None]
+    ) -> StreamBroken | None:
+        """Send in a task of its own and take what comes, until the stream is over; how it broke, if it did."""
+        async with asyncio.TaskGroup() as both:
+            sending = both.create_task(send(self))
+            try:
+                while (body := await self.read()) is not None:
+                    take(body)
+            except StreamBroken as broken:
+                return broken
+            finally:
+                sending.cancel()
+                self.cancel()
+        return None
+
+    def cancel(self) -> None:
+        """Let go of it."""
+        self._call.cancel()
+
+
+class StreamBroken(Exception):
+    """A stream ended with an error."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.error.message)
+        self.failure = failure
