@@ -1,4 +1,4 @@
-"""`completion`: what a shell needs to complete command lines."""
+"""`completion` and `help`: what the tools have alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.shell_completion import get_completion_class
 
-from etcdpy.commandline import Command, FlagError
+from etcdpy.commandline import Command, FlagError, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,3 +69,29 @@ def _script(root: click.Command, shell: str, program: str, variable: str) -> str
     # click asks the shell for its version before it prints; the script works wherever it is sourced.
     script = found(root, {}, program, variable)
     return script.source_template % script.source_vars()
+
+
+def help_command(example: str, globals_: Callable[[], list[click.Option]]) -> click.Command:
+    """The command that shows the help of another; `example` is its example."""
+
+    def show(ctx: click.Context, words: tuple[str, ...]) -> None:
+        root = ctx.find_root()
+        place, command = root, root.command
+        for word in words:
+            found = command.get_command(place, word) if isinstance(command, Group) else None
+            if found is None and command is root.command:
+                click.echo(f"Unknown help topic [`{'` `'.join(words)}`]\n{root.get_usage()}", err=True)
+                return
+            if found is None:
+                break
+            place, command = click.Context(found, info_name=found.name, parent=place), found
+        click.echo(command.get_help(place))
+
+    show.__doc__ = f"""Show the help of a command.
+
+    \b
+    Example:
+      {example}
+    """
+    made = click.command("help", cls=Command, globals_=globals_, short_help="Shows what a command is for")
+    return made(click.argument("words", nargs=-1, metavar="[command]")(click.pass_context(show)))

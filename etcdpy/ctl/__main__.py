@@ -9,7 +9,7 @@ import click
 
 from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import Command, Group, end_as_small_tools_do, run_tool
-from etcdpy.completion import completion_command
+from etcdpy.completion import completion_command, help_command
 from etcdpy.ctl.endpoints import defrag, endpoint
 from etcdpy.ctl.kv import compaction, delete, get, put
 from etcdpy.ctl.lease import lease
@@ -66,34 +66,11 @@ def options() -> None:
     click.echo("\n".join(option_lines(global_options())))
 
 
-@click.command("help", cls=Command, globals_=global_options, short_help="Shows what a command is for")
-@click.argument("words", nargs=-1, metavar="[command]")
-@click.pass_context
-def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show the help of a command.
-
-    \b
-    Examples:
-      etcdpyctl help get
-      etcdpyctl help lease grant
-    """
-    root = ctx.find_root()
-    place, command = root, root.command
-    for word in words:
-        found = command.get_command(place, word) if isinstance(command, Group) else None
-        if found is None and command is root.command:
-            click.echo(f"Unknown help topic [`{'` `'.join(words)}`]\n{root.get_usage()}", err=True)
-            return
-        if found is None:
-            break
-        place, command = click.Context(found, info_name=found.name, parent=place), found
-    click.echo(command.get_help(place))
-
-
 _completion = completion_command("etcdpyctl", "etcdctl", global_options)
+_help = help_command("etcdpyctl help lease grant", global_options)
 for _command in (  # in the order in which etcdctl suggests them
     get, put, delete, txn, compaction, alarm, defrag, endpoint, move_leader, watch, version, lease, member, snapshot,
-    make_mirror, lock, elect, auth, user, role, _completion, downgrade, options, help_,
+    make_mirror, lock, elect, auth, user, role, _completion, downgrade, options, _help,
 ):  # fmt: skip
     etcdctl.add_command(_command)
 

@@ -17,7 +17,7 @@ from etcdpy.commandline import (
     end_as_small_tools_do,
     run_tool,
 )
-from etcdpy.completion import completion_command
+from etcdpy.completion import completion_command, help_command
 from etcdpy.utl.backups import backup
 from etcdpy.utl.check import check
 from etcdpy.utl.encryption import encryption
@@ -94,7 +94,8 @@ def _defragment(path: Path, timeout_seconds: float, masters: MasterKeys | None) 
 
 
 _completion = completion_command("etcdpyutl", "etcdutl", global_options)
-for _command in (snapshot, hashkv, migrate, check, backup, _completion, encryption):
+_help = help_command("etcdpyutl help snapshot restore", global_options)
+for _command in (snapshot, hashkv, migrate, check, backup, _completion, encryption, _help):
     etcdutl.add_command(_command)
 
 

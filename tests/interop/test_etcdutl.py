@@ -6,16 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.interop.test_interchange import State
+from tests.support import coverage
 from tests.support.backend_file import add_checksum
 from tests.support.reference import reference_binary
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.reference
 
@@ -99,9 +97,17 @@ SAME = [
     "snapshot restore saved.db --data-dir new --initial-advertise-peer-urls http://localhost:2380,http://localhost:2381",
     "snapshot restore saved.db --data-dir new --initial-cluster default=http://localhost:2380,b=http://localhost:2380",
     "snapshot restore saved.db --data-dir new --nonsense",
+    "snapshot restore absent --data-dir new --skip-hash-check",
+    "snapshot restore bare.db --data-dir new --initial-cluster-token other",
+    "snapshot restore bare.db --data-dir new --initial-memory-map-size 1000000",
+    "snapshot restore bare.db --data-dir new --initial-memory-map-size x",
+    "defrag",
     "migrate --data-dir absent --target-version 3",
     "migrate --data-dir absent --target-version 3.4",
     "migrate --data-dir absent --target-version 3.6",
+    "migrate --data-dir absent --target-version 3.6 --force",
+    "hashkv absent --timeout 1s",
+    "hashkv absent --timeout x",
     "nonsense",
     "version",
     "version -w json",
@@ -114,6 +120,30 @@ SAME = [
 def test_refusals_and_exit_codes(files: Path, arguments: str) -> None:
     theirs, ours = both(arguments, files)
     assert ours == theirs
+
+
+def test_hashkv_is_found_beside_the_other_commands_about_snapshots(files: Path) -> None:
+    words = ["hashkv"], ["snapshot", "hashkv"]
+    ours = [run([sys.executable, "-m", "etcdpy.utl", *each, "saved.db"], files) for each in words]
+    assert ours[0] == ours[1]
+    assert ours[0][0] == 0
+
+
+def test_help_is_that_of_the_command(files: Path) -> None:
+    ours = [
+        run([sys.executable, "-m", "etcdpy.utl", *words], files) for words in (["help", "migrate"], ["migrate", "-h"])
+    ]
+    assert ours[0] == ours[1]
+    assert ours[0][0] == 0
+
+
+def test_every_command_and_flag_of_etcdutl_is_there_with_a_test() -> None:
+    assert coverage.gaps("etcdutl") == []
+
+
+def test_the_page_about_it_is_fresh() -> None:
+    page = Path(ROOT, "docs", "etcdutl.md").read_text()
+    assert page == coverage.render("etcdutl"), "run: python -m tests.support.coverage etcdutl > docs/etcdutl.md"
 
 
 @pytest.mark.parametrize("command", ["snapshot status text", "hashkv text", "snapshot status cut.db"])
@@ -138,7 +168,7 @@ def test_what_is_refused_leaves_nothing(files: Path, tmp_path: Path, flag: str) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.db"]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 def test_completion_completes(files: Path, shell: str) -> None:
     code, script, _ = run([sys.executable, "-m", "etcdpy.utl", "completion", shell], files)
     assert code == 0
