@@ -71,6 +71,7 @@ proto: env  ## generate etcdpy/proto/*_pb2.py and .pyi from the .proto files
 
 bench: env  ## measure etcdpy and real etcd side by side (WORKLOADS="W1 W11": only some; SOURCES=1: not compiled)
 	@$(if $(SOURCES),,export ETCDPY_BUILT=$$($(BUILD)) && )$(BIN)/python -m bench $(addprefix --only ,$(WORKLOADS))
+	@$(if $(WORKLOADS),,$(BIN)/python -m bench.clients)
 
 reference: env  ## build real etcd's binaries, which tests and bench compare with (needs Go)
 	@$(BIN)/python -m tests.support.reference

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from etcdpy.client import op
     from etcdpy.client.aio import AsyncClient
     from etcdpy.client.channels import TlsFiles
-    from etcdpy.client.client import Client, Election, Lease, Lock, Watch
+    from etcdpy.client.claims import Election, Lock
+    from etcdpy.client.client import Client, Lease, Watch
     from etcdpy.client.failures import ClientClosed
     from etcdpy.client.following import WatchEnded
     from etcdpy.client.leasing import AsyncLease
@@ -50,9 +51,9 @@ _MODULES: Final = {
     "AsyncWatch": "watching",
     "Client": "client",
     "ClientClosed": "failures",
-    "Election": "client",
+    "Election": "claims",
     "Lease": "client",
-    "Lock": "client",
+    "Lock": "claims",
     "NotHeld": "recipes",
     "SessionExpired": "recipes",
     "SnapshotFailed": "snapshot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import grpc
 
@@ -13,12 +13,38 @@ from etcdpy.client.call import Answer, Call
 from etcdpy.client.channels import open_channel
 from etcdpy.client.core import run
 from etcdpy.client.endpoint import Endpoint
+from etcdpy.client.failures import ClientClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from etcdpy.client.balancer import Balancer
     from etcdpy.client.core import Metadata, Opening, Settings
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+W = TypeVar("W")
+
+
+class Blocking(Generic[W]):
+    """The blocking side of something that is written for both clients."""
+
+    def __init__(self, work: W) -> None:
+        self.work = work
+        """The same for asyncio, on this client's threads: of no use elsewhere."""
+
+
+def seen_through(
+    method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Blocking[W], P], T]:
+    """A method that does that work to its end."""
+
+    def blocking(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(method(self.work, *args, **kwargs))
+
+    blocking.__name__, blocking.__doc__ = method.__name__, method.__doc__
+    return blocking
 
 
 class BlockingStream(Generic[Answer]):
@@ -59,8 +85,17 @@ class BlockingPlace(Endpoint[grpc.Channel]):
     ) -> Answer:
         """Make a unary call."""
         made = self.unary(call.method)
-        answer: Answer = made(call.request, timeout=seconds, metadata=metadata, wait_for_ready=wait_for_ready)
+        try:
+            answer: Answer = made(call.request, timeout=seconds, metadata=metadata, wait_for_ready=wait_for_ready)
+        except ValueError:
+            self._check_open()
+            raise
         return answer
+
+    def _check_open(self) -> None:
+        """Raises ClientClosed: grpcio says ValueError where another thread has closed the channel."""
+        if self._io.closed:
+            raise ClientClosed from None
 
     def stream(self, opening: Opening[Answer]) -> BlockingStream[Answer]:
         """Open a stream."""
@@ -72,7 +107,12 @@ class BlockingPlace(Endpoint[grpc.Channel]):
                 waiting.put(request)
             feed = iter(waiting.get, None)
         make = self.streaming(opening.method)
-        call = make(feed, timeout=opening.seconds, metadata=opening.metadata, wait_for_ready=opening.wait_for_ready)
+        metadata, waits = opening.metadata, opening.wait_for_ready
+        try:
+            call = make(feed, timeout=opening.seconds, metadata=metadata, wait_for_ready=waits)
+        except ValueError:
+            self._check_open()
+            raise
         return BlockingStream(call, waiting)
 
     def connect(self) -> None:
@@ -131,7 +171,7 @@ class BlockingIo:
         ]
         self.login_lock = BlockingCondition()
         self._woken = threading.Event()
-        self._closed = False
+        self.closed = False
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -141,7 +181,7 @@ class BlockingIo:
         """Wait until there is a connection; False where there is none in time."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._closed or self._balancer.pick(time.monotonic()) is not None, seconds
+                lambda: self.closed or self._balancer.pick(time.monotonic()) is not None, seconds
             )
 
     async def wait_woken(self, seconds: float | None) -> None:
@@ -169,9 +209,9 @@ class BlockingIo:
 
     def close(self) -> None:
         """End all connections, and wake who waits for one."""
-        for place in self.places:
-            place.close()
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
         self.wake()
+        for place in self.places:
+            place.close()

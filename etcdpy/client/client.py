@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from etcdpy.client import op
+from etcdpy.client import leasing, ranges, watching
 from etcdpy.client.balancer import Balancer
-from etcdpy.client.blocking import BlockingIo
+from etcdpy.client.blocking import Blocking, BlockingIo, seen_through
 from etcdpy.client.call import SNAPSHOT
 from etcdpy.client.core import Core, View, run, run_each
 from etcdpy.client.failures import ClientClosed
@@ -15,26 +15,21 @@ from etcdpy.client.handle import (
     DEFAULT_ENDPOINT,
     Handle,
     Options,
-    Span,
-    WatchFields,
     settings_of,
-    watch_request,
 )
 from etcdpy.client.leasing import AsyncLease
-from etcdpy.client.ranges import pages, range_parts, streamed
-from etcdpy.client.recipes import AsyncElection, AsyncLock
-from etcdpy.client.snapshot import receiving
 from etcdpy.client.watching import AsyncWatch
 from etcdpy.proto import kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
     from typing import Unpack
 
     from google.protobuf.message import Message
 
     from etcdpy.client.call import Answer, Call
+    from etcdpy.client.claims import Election, Lock
     from etcdpy.client.keys import Key
     from etcdpy.client.snapshot import Progress
 
@@ -42,6 +37,30 @@ P = ParamSpec("P")
 A = TypeVar("A", bound="Message")
 T = TypeVar("T")
 W = TypeVar("W")
+
+
+def _opened(
+    open_: Callable[Concatenate[View, P], Coroutine[Any, Any, W]], wrap: Callable[[W], T]
+) -> Callable[Concatenate[Client, P], T]:
+    """A method that opens something, and waits until it is open."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return wrap(run(open_(self._view, *args, **kwargs)))
+
+    method.__name__, method.__doc__ = open_.__name__, open_.__doc__
+    return method
+
+
+def _each(
+    parts: Callable[Concatenate[View, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    """A method that gives one part of an answer after the other."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return run_each(parts(self._view, *args, **kwargs))
+
+    method.__name__, method.__doc__ = parts.__name__, parts.__doc__
+    return method
 
 
 class Client(Handle):
@@ -81,49 +100,12 @@ class Client(Handle):
         Raises EtcdError, ClientClosed.
         """
         timeout = self._view.core.settings.timeout if call.timeout is None else call.timeout
-        return run_each(streamed(self._view, call.method, call.request, timeout))
+        return run_each(ranges.streamed(self._view, call.method, call.request, timeout))
 
-    def watch(
-        self,
-        key: Key,
-        range_end: Key = b"",
-        *,
-        prefix: bool = False,
-        from_key: bool = False,
-        progress: bool = False,
-        timeout: float | None = None,
-        **fields: Unpack[WatchFields],
-    ) -> Watch:
-        """Watch a key or a range as `get` understands it; when this returns the server has taken the watcher.
-
-        `progress`: hand out answers without events too, which tell how far the watcher has come. `timeout`: seconds
-        until the watcher must have been taken; None: the client's.
-        """
-        request = watch_request(key, range_end, fields, prefix=prefix, from_key=from_key)
-        work = AsyncWatch(self._view, request, progress=progress)
-        run(work.wait_created(self._view.core.settings.timeout if timeout is None else timeout))
-        return Watch(work)
-
-    def range_stream(
-        self,
-        key: Key,
-        range_end: Key = b"",
-        *,
-        timeout: float | None = None,
-        **span: Unpack[Span],
-    ) -> Iterator[rpc_pb2.RangeResponse]:
-        """A range of any size by RangeStream (etcd 3.7): parts of the answer, all at one revision; the last one has
-        header and count. Raises EtcdError while it is iterated."""
-        return run_each(range_parts(self._view, op.get(key, range_end, timeout=timeout, **span)))
-
-    def pages(
-        self, key: Key, range_end: Key = b"", *, size: int = 1000, timeout: float | None = None, **span: Unpack[Span]
-    ) -> Iterator[rpc_pb2.RangeResponse]:
-        """A range by calls for `size` keys each, all at the revision of the first one, on any release of etcd.
-
-        `timeout` counts for each of them. Raises EtcdError while it is iterated.
-        """
-        return run_each(pages(self._view, op.get(key, range_end, timeout=timeout, **span), size))
+    watch = _opened(watching.watch, lambda work: Watch(work))
+    lease = _opened(leasing.lease, lambda work: Lease(work))
+    range_stream = _each(ranges.range_stream)
+    pages = _each(ranges.pages)
 
     def snapshot(
         self, path: Path, progress: Progress = lambda _done, _total: None, *, timeout: float | None = None
@@ -134,49 +116,33 @@ class Client(Handle):
         a connection. Returns the version that can read it. Raises EtcdError, SnapshotFailed, OSError; then no
         file is left.
         """
+        from etcdpy.client.snapshot import receiving
+
         with receiving(path, progress) as receiver:
-            for part in run_each(streamed(self._view, SNAPSHOT, rpc_pb2.SnapshotRequest(), timeout)):
+            for part in run_each(ranges.streamed(self._view, SNAPSHOT, rpc_pb2.SnapshotRequest(), timeout)):
                 receiver.add(part)
         return receiver.version
 
     def lock(self, name: Key, *, ttl: int = 60, lease: Lease | None = None) -> Lock:
         """The lock of that name, with `ttl` seconds until others get it if this process dies; see `Lock`."""
+        from etcdpy.client.claims import Lock  # not every program that starts with a client needs locks
+        from etcdpy.client.recipes import AsyncLock
+
         return Lock(AsyncLock(self._view, name, ttl, lease.work if lease else None))
 
     def election(self, name: Key, *, ttl: int = 60, lease: Lease | None = None) -> Election:
         """The election of that name; see `Election`."""
+        from etcdpy.client.claims import Election
+        from etcdpy.client.recipes import AsyncElection
+
         return Election(AsyncElection(self._view, name, ttl, lease.work if lease else None))
 
-    def lease(self, ttl: int, lease_id: int = 0, *, timeout: float | None = None) -> Lease:
-        """A lease of `ttl` seconds that is kept alive until it is revoked; as a context manager it ends with it."""
-        return Lease(run(AsyncLease.grant(self._view, ttl, lease_id, timeout)))
 
-
-class _Blocking(Generic[W]):
-    """The blocking side of something that is written for both clients."""
-
-    def __init__(self, work: W) -> None:
-        self.work = work
-        """The same for asyncio, on this client's threads: of no use elsewhere."""
-
-
-def _seen_through(
-    method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[_Blocking[W], P], T]:
-    """A method that does that work to its end."""
-
-    def blocking(self: _Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return run(method(self.work, *args, **kwargs))
-
-    blocking.__name__, blocking.__doc__ = method.__name__, method.__doc__
-    return blocking
-
-
-class Watch(_Blocking[AsyncWatch]):
+class Watch(Blocking[AsyncWatch]):
     """A watcher; see `AsyncWatch`, which has the same methods. One thread reads, any may cancel."""
 
-    next = _seen_through(AsyncWatch.next)
-    request_progress = _seen_through(AsyncWatch.request_progress)
+    next = seen_through(AsyncWatch.next)
+    request_progress = seen_through(AsyncWatch.request_progress)
 
     @property
     def header(self) -> rpc_pb2.ResponseHeader:
@@ -201,11 +167,11 @@ class Watch(_Blocking[AsyncWatch]):
         self.cancel()
 
 
-class Lease(_Blocking[AsyncLease]):
+class Lease(Blocking[AsyncLease]):
     """A lease that the client keeps alive; see `AsyncLease`, which has the same methods."""
 
-    wait_lost = _seen_through(AsyncLease.wait_lost)
-    revoke = _seen_through(AsyncLease.revoke)
+    wait_lost = seen_through(AsyncLease.wait_lost)
+    revoke = seen_through(AsyncLease.revoke)
 
     @property
     def id(self) -> int:
@@ -236,51 +202,3 @@ class Lease(_Blocking[AsyncLease]):
 
     def __exit__(self, *_error: object) -> None:
         self.revoke()
-
-
-C = TypeVar("C", AsyncLock, AsyncElection)
-
-
-class _BlockingClaim(_Blocking[C]):
-    @property
-    def held(self) -> bool:
-        """Whether it is ours for sure: it was reached, and the lease has been renewed in time since."""
-        return self.work.held
-
-    @property
-    def key(self) -> bytes:
-        """The key that stands for us. Raises NotHeld."""
-        return self.work.key
-
-    def is_held(self) -> rpc_pb2.Compare:
-        """A comparison for a transaction that is to be done only by who holds it then. Raises NotHeld."""
-        return self.work.is_held()
-
-
-class Lock(_BlockingClaim[AsyncLock]):
-    """A lock; see `AsyncLock`, which has the same methods."""
-
-    acquire = _seen_through(AsyncLock.acquire)
-    try_acquire = _seen_through(AsyncLock.try_acquire)
-    release = _seen_through(AsyncLock.release)
-    __enter__ = _seen_through(AsyncLock.__aenter__)
-    __exit__ = _seen_through(AsyncLock.__aexit__)
-
-
-class Election(_BlockingClaim[AsyncElection]):
-    """An election; see `AsyncElection`, which has the same methods."""
-
-    campaign = _seen_through(AsyncElection.campaign)
-    proclaim = _seen_through(AsyncElection.proclaim)
-    resign = _seen_through(AsyncElection.resign)
-    leader = _seen_through(AsyncElection.leader)
-
-    def observe(self) -> Iterator[kv_pb2.KeyValue]:
-        """The leader's key, now and each time that there is another leader or another value. Raises EtcdError."""
-        return run_each(self.work.observe())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.resign()

@@ -230,7 +230,9 @@ class Core:
         attempts: Attempts | None = None
         waits = only is not None or self.balancer.count == 1
         while True:
-            number = await self._choose(give_up, only)
+            number = self.balancer.pick(time.monotonic()) if only is None else only
+            if number is None or self.closed:
+                number = await self._choose(give_up, only)
             if not (anonymous or self._asked_for_token):
                 await self._log_in(self._token, give_up)
             token = self._token
@@ -329,10 +331,11 @@ class Core:
         return number, self.io.places[number].stream(Opening(method, requests, seconds, metadata, waits, more))
 
     async def renew_token(self, failure: EtcdError) -> bool:
-        """Whether there is another token after a failure that names it."""
+        """Whether there is another token after a failure that names it. Raises EtcdError, ClientClosed."""
         if not (self._can_log_in and isinstance(failure, TOKEN_ERRORS)):
             return False
-        await self._log_in(self._token, None)
+        timeout = self.settings.timeout
+        await self._log_in(self._token, None if timeout is None else time.monotonic() + timeout)
         return True
 
 
@@ -376,9 +379,12 @@ class View:
         """An answer as it looks from here."""
         return self._namespace.out_of(answer) if self._namespace else answer
 
-    async def do(self, call: Call[Answer]) -> Answer:
+    def do(self, call: Call[Answer]) -> Coroutine[Any, Any, Answer]:
         """Make a call. Raises EtcdError, ClientClosed."""
         if self._namespace is None:
-            return await self.core.do(call, require_leader=self.require_leader, only=self.only)
-        inner = Call(call.method, self._namespace.into(call.request), call.timeout, repeatable=call.repeatable)
-        return self._namespace.out_of(await self.core.do(inner, require_leader=self.require_leader, only=self.only))
+            return self.core.do(call, require_leader=self.require_leader, only=self.only)
+        return self._do_inside(self._namespace, call)
+
+    async def _do_inside(self, namespace: Namespace, call: Call[Answer]) -> Answer:
+        inner = Call(call.method, namespace.into(call.request), call.timeout, repeatable=call.repeatable)
+        return namespace.out_of(await self.core.do(inner, require_leader=self.require_leader, only=self.only))

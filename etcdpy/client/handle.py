@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypedDic
 
 from etcdpy.client import op
 from etcdpy.client.core import Settings, View
-from etcdpy.client.keys import Key, as_bytes, key_range
-from etcdpy.proto import rpc_pb2
+from etcdpy.client.keys import Key, as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -51,45 +50,10 @@ class Options(TypedDict, total=False):
     receive_bytes_max: int
 
 
-class Span(TypedDict, total=False):
-    """How far a read goes from its key, and of which revision; see `op.get`."""
-
-    prefix: bool
-    from_key: bool
-    revision: int
-    serializable: bool
-    keys_only: bool
-
-
-class WatchFields(TypedDict, total=False):
-    """What a watcher may be told beside its keys; a `start_revision` of 0 means from now on."""
-
-    start_revision: int
-    prev_kv: bool
-    no_put: bool
-    no_delete: bool
-
-
 def settings_of(endpoints: str | Sequence[str], options: Options) -> Settings:
     """The settings that a client was made with; endpoints may stand in one text, with commas between."""
     names = endpoints.split(",") if isinstance(endpoints, str) else endpoints
     return Settings(endpoints=tuple(name.strip() for name in names if name.strip()), **options)
-
-
-def watch_request(
-    key: Key, range_end: Key, fields: WatchFields, *, prefix: bool, from_key: bool
-) -> rpc_pb2.WatchCreateRequest:
-    """A watcher as it is asked for: told of its progress now and then, which keeps it ahead of compactions, and with
-    answers in parts where they are large."""
-    start, end = key_range(key, range_end, prefix=prefix, from_key=from_key)
-    request = rpc_pb2.WatchCreateRequest(key=start, range_end=end, progress_notify=True, fragment=True)
-    request.start_revision = fields.get("start_revision", 0)
-    request.prev_kv = fields.get("prev_kv", False)
-    if fields.get("no_put"):
-        request.filters.append(rpc_pb2.WatchCreateRequest.NOPUT)
-    if fields.get("no_delete"):
-        request.filters.append(rpc_pb2.WatchCreateRequest.NODELETE)
-    return request
 
 
 class Made(Generic[P, A]):

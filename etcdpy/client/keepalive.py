@@ -7,17 +7,17 @@ lease whose time is over without a renewal counts as lost, whatever the server m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 RETRY_SECONDS: Final = 0.5
 
 
-@dataclass(slots=True)
 class _Kept:
-    ttl: float
-    next_at: float
-    ends_at: float
+    __slots__ = ("ends_at", "next_at")
+
+    def __init__(self, next_at: float, ends_at: float) -> None:
+        self.next_at = next_at
+        self.ends_at = ends_at
 
 
 class KeepAlives:
@@ -36,7 +36,7 @@ class KeepAlives:
 
     def add(self, lease_id: int, ttl: float, asked_at: float) -> None:
         """Keep a lease whose `ttl` seconds began no earlier than `asked_at`, when the server was asked for it."""
-        self._kept[lease_id] = _Kept(ttl, asked_at + ttl / 3, asked_at + ttl)
+        self._kept[lease_id] = _Kept(asked_at + ttl / 3, asked_at + ttl)
 
     def remove(self, lease_id: int) -> None:
         """Keep it no longer."""

@@ -82,11 +82,17 @@ class Keeper:
                 if not self.schedule.renewed(answer.ID, answer.TTL, asked_at):
                     await self._lost(answer.ID)
         except grpc.RpcError as error:
-            failure = Failure.of(error)
-            self._core.note(number, failure)
-            await self._core.renew_token(failure.error)
+            await self._failed(number, Failure.of(error))
         finally:
             stream.cancel()
+
+    async def _failed(self, number: int, failure: Failure) -> None:
+        """Another attempt is made soon; it may need another token."""
+        self._core.note(number, failure)
+        try:
+            await self._core.renew_token(failure.error)
+        except (EtcdError, ClientClosed):
+            pass  # the next attempt fails by it, until the lease is lost
 
     async def _lost(self, lease_id: int) -> None:
         told = self._told.pop(lease_id, None)

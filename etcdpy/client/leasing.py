@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from etcdpy.proto import rpc_pb2
 
 
+async def lease(view: View, ttl: int, lease_id: int = 0, *, timeout: float | None = None) -> AsyncLease:
+    """A lease of `ttl` seconds that is kept alive until it is revoked; as a context manager it ends with it."""
+    asked_at = time.monotonic()
+    return AsyncLease(view, await view.do(op.grant(ttl, lease_id, timeout=timeout)), asked_at)
+
+
 class AsyncLease:
     """A lease that the client keeps alive. A context manager that revokes it at its end."""
 
@@ -27,12 +33,6 @@ class AsyncLease:
         self.lost = False
         """Whether it has ended against the will of its owner: revoked by somebody, or not renewed in time."""
         self._keeper.keep(self.id, self.ttl, asked_at, self._was_lost)
-
-    @classmethod
-    async def grant(cls, view: View, ttl: int, lease_id: int, seconds: float | None) -> Self:
-        """A new lease, kept from now on. Raises EtcdError."""
-        asked_at = time.monotonic()
-        return cls(view, await view.do(op.grant(ttl, lease_id, timeout=seconds)), asked_at)
 
     @property
     def alive(self) -> bool:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
 from etcdpy.client import call as calls
-from etcdpy.client.call import Answer, Call, Method
+from etcdpy.client import op
 from etcdpy.client.failures import Failure
 from etcdpy.client.retrying import Attempts
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from typing import Unpack
 
+    from etcdpy.client.call import Answer, Method
     from etcdpy.client.core import View
+    from etcdpy.client.keys import Key
+
+
+class Span(TypedDict, total=False):
+    """How far a read goes from its key, and of which revision; see `op.get`."""
+
+    prefix: bool
+    from_key: bool
+    revision: int
+    serializable: bool
+    keys_only: bool
 
 
 async def streamed(
@@ -51,20 +64,34 @@ async def streamed(
             await core.io.sleep(attempts.pause_before_next(failure))
 
 
-async def range_parts(view: View, call: Call[rpc_pb2.RangeResponse]) -> AsyncGenerator[rpc_pb2.RangeResponse, None]:
-    """A range by RangeStream: parts of it, all at one revision; header, count and `more` come with the last one."""
-    async for part in streamed(view, calls.RANGE_STREAM, call.request, call.timeout):
+async def range_stream(
+    view: View, key: Key, range_end: Key = b"", *, timeout: float | None = None, **span: Unpack[Span]
+) -> AsyncGenerator[rpc_pb2.RangeResponse, None]:
+    """A range of any size by RangeStream (etcd 3.7): parts of the answer, all at one revision; the last one has header
+    and count. Raises EtcdError while it is iterated."""
+    request = op.get(key, range_end, **span).request
+    async for part in streamed(view, calls.RANGE_STREAM, request, timeout):
         yield part.range_response
 
 
 async def pages(
-    view: View, call: Call[rpc_pb2.RangeResponse], size: int
+    view: View,
+    key: Key,
+    range_end: Key = b"",
+    *,
+    size: int = 1000,
+    timeout: float | None = None,
+    **span: Unpack[Span],
 ) -> AsyncGenerator[rpc_pb2.RangeResponse, None]:
-    """A range in the order of keys by calls for `size` keys each, all at the revision of the first one."""
-    request = rpc_pb2.RangeRequest.FromString(call.request.SerializeToString())
-    request.limit = size
+    """A range by calls for `size` keys each, all at the revision of the first one, on any release of etcd.
+
+    `timeout` counts for each of them. Raises EtcdError while it is iterated.
+    """
+    call = op.get(key, range_end, limit=size, timeout=timeout, **span)
+    request = call.request
+    assert isinstance(request, rpc_pb2.RangeRequest)
     while True:
-        answer = await view.do(Call(calls.RANGE, request, call.timeout))
+        answer = await view.do(call)
         yield answer
         if not answer.more:
             return

@@ -18,6 +18,7 @@ from etcdpy.client.failures import deadline_exceeded
 from etcdpy.client.following import Following
 from etcdpy.client.keys import Key, as_bytes, prefix_end
 from etcdpy.client.leasing import AsyncLease
+from etcdpy.client.leasing import lease as new_lease
 from etcdpy.errors import Compacted, EtcdError
 from etcdpy.proto import kv_pb2, rpc_pb2
 
@@ -241,7 +242,7 @@ class _Claimant:
     async def _begin(self, timeout: float | None) -> Claim:
         if self._claim is not None:
             raise RuntimeError("it is held or waited for already")
-        self._lease = self._given or await AsyncLease.grant(self._view, self._ttl, 0, timeout)
+        self._lease = self._given or await new_lease(self._view, self._ttl, timeout=timeout)
         self._claim = Claim(self._view, self._name, self._lease)
         return self._claim
 

@@ -7,7 +7,6 @@ refused for its token is made again once after a login, and one that a learner r
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Final
 
 from etcdpy.client.failures import TOKEN_ERRORS
@@ -35,9 +34,9 @@ class Attempts:
         repeatable: bool,
         may_log_in: bool,
         endpoints: int,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
-        """`jitter` gives numbers from 0 to 1, for the pauses."""
+        """`jitter` gives numbers from 0 to 1, for the pauses; None: random ones."""
         self._repeatable = repeatable
         self._may_log_in = may_log_in
         self._endpoints = endpoints
@@ -60,6 +59,10 @@ class Attempts:
         quorum = self._endpoints // 2 + 1
         if self._made % quorum:
             return 0.0
+        if self._jitter is None:
+            import random  # brings in hashlib, which a command that nothing fails for need not pay for
+
+            self._jitter = random.random
         return PAUSE_SECONDS * (1 + PAUSE_JITTER * (2 * self._jitter() - 1))
 
     def _is_safe_again(self, failure: Failure) -> bool:

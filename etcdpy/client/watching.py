@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 from etcdpy.client.failures import ClientClosed, deadline_exceeded
 from etcdpy.client.following import Following, WatchEnded
+from etcdpy.client.keys import Key, key_range
+from etcdpy.proto import kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import Unpack
 
     from etcdpy.client.core import View
-    from etcdpy.proto import kv_pb2, rpc_pb2
 
 UNREAD_MAX: Final = 64
 """Answers of a watcher that wait to be read; with more the stream is not read, and the server holds the rest."""
+
+
+class WatchFields(TypedDict, total=False):
+    """What a watcher may be told beside its keys; a `start_revision` of 0 means from now on."""
+
+    start_revision: int
+    prev_kv: bool
+    no_put: bool
+    no_delete: bool
+
+
+async def watch(
+    view: View,
+    key: Key,
+    range_end: Key = b"",
+    *,
+    prefix: bool = False,
+    from_key: bool = False,
+    progress: bool = False,
+    timeout: float | None = None,
+    **fields: Unpack[WatchFields],
+) -> AsyncWatch:
+    """Watch a key or a range as `get` understands it; when it is open the server has taken the watcher.
+
+    `progress`: hand out answers without events too, which tell how far the watcher has come. `timeout`: seconds until
+    the watcher must have been taken; None: the client's.
+    """
+    start, end = key_range(key, range_end, prefix=prefix, from_key=from_key)
+    # Told of its progress now and then it keeps ahead of compactions; large answers come in parts.
+    request = rpc_pb2.WatchCreateRequest(key=start, range_end=end, progress_notify=True, fragment=True)
+    request.start_revision = fields.get("start_revision", 0)
+    request.prev_kv = fields.get("prev_kv", False)
+    if fields.get("no_put"):
+        request.filters.append(rpc_pb2.WatchCreateRequest.NOPUT)
+    if fields.get("no_delete"):
+        request.filters.append(rpc_pb2.WatchCreateRequest.NODELETE)
+    watcher = AsyncWatch(view, request, progress=progress)
+    await watcher.wait_created(view.core.settings.timeout if timeout is None else timeout)
+    return watcher
 
 
 class AsyncWatch:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdpy.client import AsyncClient, ClientClosed, NotHeld, WatchCompacted, WatchEnded, op
+from etcdpy.client import AsyncClient, ClientClosed, NotHeld, WatchCompacted, WatchEnded, aio, op
 from etcdpy.errors import Code, LeaseNotFound, StatusError
+from tests.support.cluster import listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -172,6 +173,30 @@ def test_leaving_wakes_who_waits(member: Member) -> None:
         return [event async for event in watch]
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("goes_below", [True, False])
+def test_calls_on_the_way_end_with_the_client(goes_below: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both ways into grpcio; nobody answers here."""
+    assert aio._GOES_BELOW, "grpcio has changed inside: calls are slower than they could be"
+    monkeypatch.setattr(aio, "_GOES_BELOW", goes_below)
+
+    async def scene(endpoint: str) -> None:
+        async with AsyncClient(endpoint, timeout=30) as client:
+            cancelled = asyncio.ensure_future(client.get("a"))
+            call = asyncio.ensure_future(client.get("a"))
+            await asyncio.sleep(0.05)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            with pytest.raises(StatusError) as raised:
+                await client.get("a", timeout=0.05)
+            assert raised.value.code is Code.DEADLINE_EXCEEDED
+        with pytest.raises(ClientClosed):
+            await asyncio.wait_for(call, 5)
+
+    with listener() as silent:
+        asyncio.run(scene(f"127.0.0.1:{silent.getsockname()[1]}"))
 
 
 def test_an_error_of_the_caller_is_raised_as_it_is(member: Member) -> None:
