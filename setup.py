@@ -1,4 +1,5 @@
-"""Compiles the hot road with mypyc where a wheel is built; everything else about the package stands in pyproject.toml.
+"""Compiles the hot road with mypyc where a wheel is built, and takes the unit templates along; everything else about
+the package stands in pyproject.toml.
 
 What is compiled is the same Python, by the list `[tool.etcdpy] compiled`. An editable installation stays as it is
 written, so that no extension module can hide a source that has been edited since. Where mypy, a C compiler or Python's
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ROOT: Final = Path(__file__).resolve().parent
 OPTIMIZE: Final = os.environ.get("ETCDPY_OPTIMIZE", "1")
@@ -53,5 +55,15 @@ def extensions() -> list[Any]:
     return list(mypycify([*MYPY, *modules], opt_level=OPTIMIZE, debug_level="0", group_name="etcdpy"))
 
 
+class BuildWithTemplates(build_py):  # type: ignore[misc]  # setuptools has no types
+    """Also takes along the unit templates, whose only copy is not in a package: `systemd/` is Ansible's as well."""
+
+    def run(self) -> None:
+        """As setuptools', and the templates."""
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(ROOT / "systemd", Path(self.build_lib) / "etcdpy/units/templates", dirs_exist_ok=True)
+
+
 if __name__ == "__main__":
-    setup(ext_modules=extensions())
+    setup(ext_modules=extensions(), cmdclass={"build_py": BuildWithTemplates})

@@ -62,7 +62,7 @@ say "installing etcdpy into it"
 # Built from a copy: a build leaves files beside the source, and an old one's would find their way into the next.
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
-cp -r "$source_directory"/{setup.py,pyproject.toml,README.md,LICENSE,etcdpy,pki} "$copy"
+cp -r "$source_directory"/{setup.py,pyproject.toml,README.md,LICENSE,etcdpy,pki,systemd} "$copy"
 pip=("$opt/bin/python" -m pip --quiet --disable-pip-version-check)
 "${pip[@]}" wheel --no-deps --wheel-dir "$copy/wheel" "$copy"
 "${pip[@]}" install --constraint "$source_directory/constraints.txt" "$copy"/wheel/etcdpy-*.whl

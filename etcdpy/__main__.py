@@ -30,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         end_as_small_tools_do()
         return run_tool(backup, "etcdpy backup", words[1:])
+    if words[:1] == ["systemd"]:
+        from etcdpy.commandline import end_as_small_tools_do, run_tool
+        from etcdpy.units.command import systemd
+
+        end_as_small_tools_do()
+        return run_tool(systemd, "etcdpy systemd", words[1:])
     if words[:1] in (["gateway"], ["grpc-proxy"]):
         from etcdpy.proxy.command import main as proxy
 

@@ -383,6 +383,9 @@ ELECTION_TIMEOUT_MS_MAX: Final = 50_000
 CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 """The largest configuration file; etcd's sample has 7 KB."""
 
+TOPOLOGY_BYTES_MAX: Final = 1024 * 1024
+"""The largest topology file of `etcdpy systemd`: a line a node, and there are few."""
+
 FILE_DESCRIPTORS_RESERVED: Final = 150
 """Descriptors kept from clients for the database, logs and peers; with fewer in all the member refuses to start."""
 

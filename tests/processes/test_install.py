@@ -38,6 +38,9 @@ def test_it_installs_and_a_second_run_keeps_settings(tmp_path: Path) -> None:
     assert output(programs / "etcdpy", "--version").startswith(f"etcd Version: {VERSION}\n")
     assert output(programs / "etcdpyctl", "version").startswith(f"etcdctl version: {VERSION}\n")
     assert output(programs / "etcdpyutl", "version").startswith(f"etcdutl version: {VERSION}\n")
+    (tmp_path / "cluster.yaml").write_text("nodes: {m1: {address: 10.0.0.1}}\n")
+    units = ["systemd", "render", str(tmp_path / "cluster.yaml"), "--out", str(tmp_path / "units")]
+    assert "m1/etc/systemd/system/etcdpy.service\n" in output(programs / "etcdpy", *units)
     assert (tmp_path / "var/lib/etcdpy").stat().st_mode & 0o777 == 0o700
     settings = tmp_path / "etc/etcdpy/etcdpy.env"
     assert settings.stat().st_mode & 0o777 == 0o640

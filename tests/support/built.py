@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SOURCES: Final = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "etcdpy", "pki")
+SOURCES: Final = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "etcdpy", "pki", "systemd")
 KEPT: Final = 8
 """So many builds stay in the cache, the ones used last: others may be running them. Some 6 MB each."""
 BUILD_SECONDS_MAX: Final = 900

@@ -29,7 +29,7 @@ LAYERS: Final = (
     ("api", "gateway"),
     ("client",),
     ("server",),
-    ("ctl", "utl", "proxy"),
+    ("ctl", "utl", "proxy", "units"),
     ("local",),
     ("__main__",),
 )
@@ -53,6 +53,7 @@ NARROWER: Final = {
     | {"client", "server", "completion"},
     # serves clients and asks members: holds no state of a cluster
     "proxy": {*_GROUND, "proto", "transport", "peer", "api", "client", "commandline", "server"},
+    "units": {*_GROUND, "commandline"},  # texts from texts: knows no server and no certificate
     "local": {*_GROUND, "proto", "client", "commandline", "pki"},  # runs members as processes, as an operator does
     "pki": set(),  # stands alone: it also serves real etcd
 }
@@ -64,7 +65,8 @@ THIRD_PARTY: Final = {
     "dns": {"server", "client"},
     "jwt": {"auth"},
     "grpc": {"client", "ctl", "local", "proxy"},
-    "click": {"commandline", "completion", "ctl", "utl", "local", "proxy", "pki", "__main__"},
+    "jinja2": {"units"},
+    "click": {"commandline", "completion", "ctl", "utl", "local", "proxy", "units", "pki", "__main__"},
 }
 """Libraries that only these rooms may import."""
 
