@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import ssl
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +43,37 @@ def test_a_profile_names_endpoints_and_files(made: Path) -> None:
         f"ETCDCTL_CERT='{made}/root.pem'",
         f"ETCDCTL_KEY='{made}/root-key.pem'",
     ]
+
+
+def test_a_tar_holds_all_and_a_profile_for_where_it_is_unpacked(made: Path, tmp_path: Path) -> None:
+    there = tmp_path / "client host"
+    done = run(made, "export", "root", HOSTS, "--bundle=tar", f"--at={there}", "-w", "json")
+    assert json.loads(done.output) == {
+        "file": f"{made}/root.tar",
+        "endpoints": ["https://10.0.0.1:2379", "https://m2.example.com:2379"],
+        "holds_key": True,
+    }
+    assert (made / "root.tar").stat().st_mode & 0o777 == 0o600
+    with tarfile.open(made / "root.tar") as archive:
+        modes = {each.name: each.mode for each in archive}
+        archive.extractall(there)
+    assert modes == {"ca.pem": 0o644, "root.pem": 0o644, "root-key.pem": 0o600, "root.profile": 0o644}
+    lines = (there / "root.profile").read_text().splitlines()
+    for line, name in zip(lines[2:], ("ca.pem", "root.pem", "root-key.pem"), strict=True):
+        assert line.partition("=")[2] == f"'{there}/{name}'"
+        assert (there / name).read_bytes() == (made / name).read_bytes()
+    assert run(made, "export", "root", HOSTS, "--bundle=tar", "--at=relative").exit_code == 128
+    assert run(made, "export", "root", HOSTS, "--at=/etc/app").exit_code == 128
+
+
+def test_everything_in_one_pem_file(made: Path) -> None:
+    done = run(made, "export", "root", HOSTS, "--bundle=pem")
+    path = made / "root-bundle.pem"
+    assert (done.output, path.stat().st_mode & 0o777) == (f"{path}\n", 0o600)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(path)
+    context.load_verify_locations(path)
+    assert [each["subject"] for each in context.get_ca_certs()] == [((("commonName", "etcd CA"),),)]
 
 
 def test_it_is_written_elsewhere_and_over_another_where_told(made: Path, tmp_path: Path) -> None:
