@@ -106,8 +106,20 @@ def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
 def decode_entry(value: bytes) -> Entry:
     """The entry in `value`, its wire form, from a peer or from disk; keeps `value`.
 
-    Raises google.protobuf's DecodeError when it is not one.
+    Raises google.protobuf's DecodeError when it is not one. By hand where all fields are there in their order, as every
+    member writes them: a follower does this for each put.
     """
+    end = len(value)
+    if end > _HEAD_BYTES and value[0] == _TYPE_TAG and value[1] <= _TYPE_MAX and value[2] == _TERM_TAG:
+        term, position = _number(value, 3, end)
+        if position < end and value[position] == _INDEX_TAG:
+            index, position = _number(value, position + 1, end)
+            if position < end and value[position] == _DATA_TAG:
+                size, position = _number(value, position + 1, end)
+                if position + size == end:
+                    entry = Entry(value[position:], None, term, index, value[1])
+                    entry.wire = value
+                    return entry
     message = _parse(value)
     entry = Entry(message.Data, None, message.Term, message.Index, message.Type)
     entry.wire = value
@@ -115,6 +127,25 @@ def decode_entry(value: bytes) -> Entry:
 
 
 _parse: Final = raft_pb2.Entry.FromString
+_TYPE_TAG: Final = 0x08
+_TERM_TAG: Final = 0x10
+_INDEX_TAG: Final = 0x18
+_DATA_TAG: Final = 0x22
+_TYPE_MAX: Final = 2
+_HEAD_BYTES: Final = 3
+
+
+def _number(value: bytes, position: int, end: int) -> tuple[int, int]:
+    """The varint at `position` and where it ends: beyond `end` when it is cut off or longer than 63 bits."""
+    number = shift = 0
+    while position < end and shift < 63:
+        byte = value[position]
+        position += 1
+        if byte < 0x80:
+            return number | byte << shift, position
+        number |= (byte & 0x7F) << shift
+        shift += 7
+    return 0, end + 1
 
 
 def well_formed(entries: Sequence[Entry], previous_index: int, previous_term: int) -> bool:
