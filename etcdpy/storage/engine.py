@@ -354,9 +354,9 @@ class Engine:
     def frozen_view(self) -> FrozenView:
         """The applied state as it is now; of an entry that is applied in slices it shows nothing."""
         applied = self.applied_index, self.applied_term
-        overlay = self.state.overlay()
+        newer = self.state.frozen_layers()
         database, path = self._state_database, self._state_path
-        return FrozenView(database, path, overlay, applied, self.log.conf_state, self._open_views)
+        return FrozenView(database, path, newer, applied, self.log.conf_state, self._open_views)
 
     def temporary_path(self, kind: str) -> Path:
         """A name in the data directory for a file that no restart keeps."""

@@ -1,13 +1,13 @@
 """The applied state as it is at one moment, for as long as somebody needs it, while writes go on.
 
-A LevelDB snapshot costs nothing to take; what is not in LevelDB yet is copied beside it.
+A LevelDB snapshot costs nothing to take; what is not in LevelDB yet is kept beside it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from etcdpy.storage.layers import MISSING
 from etcdpy.storage.leveldb import LevelError, translate
 from etcdpy.storage.state import scan_under
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdpy.raft.types import ConfState
+    from etcdpy.storage.layers import Layers
     from etcdpy.storage.leveldb import Database
-    from etcdpy.storage.state import Overlay
 
 
 class FrozenView:
     """The readable half of etcdpy.backend.Backend. Must be closed: LevelDB keeps what it shows until then."""
 
     __slots__ = (
-        "_keys",
+        "_newer",
         "_open_views",
-        "_overlay",
         "_path",
         "_snapshot",
         "applied_index",
@@ -38,7 +37,7 @@ class FrozenView:
         self,
         database: Database,
         path: Path,
-        overlay: Overlay,
+        newer: Layers,
         applied: tuple[int, int],
         conf_state: ConfState,
         open_views: set[FrozenView],
@@ -48,15 +47,15 @@ class FrozenView:
         self._open_views = open_views
         open_views.add(self)
         self._path = path
-        self._overlay = overlay
-        self._keys = sorted(overlay)
+        self._newer = newer
         self.applied_index, self.applied_term = applied
         self.conf_state = conf_state
 
     def get(self, key: bytes) -> bytes | None:
         """See Backend.get."""
-        if key in self._overlay:
-            return self._overlay[key]
+        found = self._newer.get(key)
+        if found is not MISSING:
+            return found  # type: ignore[return-value]
         try:
             return self._snapshot.get(key, verify_checksums=True)  # type: ignore[no-any-return]
         except LevelError as error:
@@ -64,11 +63,7 @@ class FrozenView:
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """See Backend.scan."""
-        keys = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
-        newer = [(key, self._overlay[key]) for key in keys]
-        if reverse:
-            newer.reverse()
-        return scan_under(self._snapshot, self._path, newer, start, end, reverse=reverse)
+        return scan_under(self._snapshot, self._path, self._newer, start, end, reverse=reverse)
 
     def close(self) -> None:
         """Let go of it; scans that are under way end with an error."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdpy.histogram import Histogram
-    from etcdpy.storage.state import Overlay
+    from etcdpy.storage.layers import Overlay
 
 
 class DiskJob:

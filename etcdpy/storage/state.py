@@ -14,35 +14,35 @@ batch of 200 beside a busy loop, 0.04 ms on the loop itself).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from etcdpy.storage.layers import MISSING, Layers
 from etcdpy.storage.leveldb import Batch, Database, LevelError, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_MISSING: Final = object()
-
-Overlay = dict[bytes, bytes | None]
+    from etcdpy.storage.layers import Layer, Overlay
 
 
 def scan_under(
     source: Database,
     path: Path,
-    newer: list[tuple[bytes, bytes | None]],
+    newer: Layers,
     start: bytes,
     end: bytes,
     *,
     reverse: bool = False,
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Pairs of a database or a snapshot of it, under ordered `newer` ones of that range. Taken here and now."""
+    """Pairs of a database or a snapshot of it, under `newer` ones. Taken here and now."""
     try:
         stored = source.iterator(start=start, stop=end, reverse=reverse, verify_checksums=True)
     except LevelError as error:
         raise translate(path, error) from error
-    pairs = _stored(stored, path)
-    return _merged(pairs, newer, reverse=reverse) if newer else pairs
+    pairs, rest = _stored(stored, path), newer.pairs(start, end, reverse=reverse)
+    ahead = next(rest, None)
+    return pairs if ahead is None else _merged(pairs, ahead, rest, reverse=reverse)
 
 
 def _stored(stored: Any, path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -55,27 +55,31 @@ def _stored(stored: Any, path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _merged(
-    stored: Iterator[tuple[bytes, bytes]], overlay: list[tuple[bytes, bytes | None]], *, reverse: bool
+    stored: Iterator[tuple[bytes, bytes]],
+    ahead: tuple[bytes, bytes | None] | None,
+    newer: Iterator[tuple[bytes, bytes | None]],
+    *,
+    reverse: bool,
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Two ordered runs into one; where both have a key, the overlay's word counts."""
-    position, size = 0, len(overlay)
+    """Two ordered runs into one, `ahead` being the first of the newer; where both have a key, the newer word counts."""
     for pair in stored:
-        key = pair[0]
         hidden = False
-        while position < size:
-            newer_key, newer_value = overlay[position]
-            if newer_key == key:
+        while ahead is not None:
+            key, value = ahead
+            if key == pair[0]:
                 hidden = True
-            elif (newer_key > key) != reverse:
+            elif (key > pair[0]) != reverse:
                 break
-            position += 1
-            if newer_value is not None:
-                yield newer_key, newer_value
+            if value is not None:
+                yield key, value
+            ahead = next(newer, None)
         if not hidden:
             yield pair
-    for newer_key, newer_value in overlay[position:]:
-        if newer_value is not None:
-            yield newer_key, newer_value
+    while ahead is not None:
+        key, value = ahead
+        if value is not None:
+            yield key, value
+        ahead = next(newer, None)
 
 
 class StateBackend:
@@ -88,6 +92,7 @@ class StateBackend:
         "_get",
         "_hidden",
         "_open",
+        "_orders",
         "_path",
         "_writing",
         "open_bytes",
@@ -100,6 +105,8 @@ class StateBackend:
         self._path = path
         self._open: Overlay = {}
         self._writing: tuple[Overlay, ...] = ()
+        self._orders: dict[int, list[bytes]] = {}
+        """The keys in order of those of `_writing` for which somebody has asked, by the overlay's identity."""
         self._gathered: list[Overlay] = []
         """Those of `_writing` that are in a batch which still grows, oldest first."""
         self._gathered_bytes = 0
@@ -114,12 +121,12 @@ class StateBackend:
 
     def get(self, key: bytes) -> bytes | None:
         """See Backend.get."""
-        found = self._open.get(key, _MISSING)
-        if found is not _MISSING:
+        found = self._open.get(key, MISSING)
+        if found is not MISSING:
             return found  # type: ignore[return-value]
         for overlay in self._writing:
-            found = overlay.get(key, _MISSING)
-            if found is not _MISSING:
+            found = overlay.get(key, MISSING)
+            if found is not MISSING:
                 return found  # type: ignore[return-value]
         try:
             return self._get(key, verify_checksums=True)  # type: ignore[no-any-return]
@@ -142,11 +149,16 @@ class StateBackend:
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """See Backend.scan. The view is taken here and now, not when the first pair is asked for."""
-        overlay: Overlay = {}
-        for layer in (*reversed(self._writing), self._open):
-            overlay.update([item for item in layer.items() if start <= item[0] < end])
-        newer = sorted(overlay.items(), reverse=reverse)
+        opened = {key: value for key, value in self._open.items() if start <= key < end}
+        newer = Layers([(sorted(opened), opened), *map(self._layer, self._writing)])
         return scan_under(self._database, self._path, newer, start, end, reverse=reverse)
+
+    def _layer(self, overlay: Overlay) -> Layer:
+        """One of `_writing`, which change no more."""
+        keys = self._orders.get(id(overlay))
+        if keys is None:
+            keys = self._orders[id(overlay)] = sorted(overlay)
+        return keys, overlay
 
     # --- for the engine ---
 
@@ -214,23 +226,24 @@ class StateBackend:
                 put(key, value)
                 size += len(key) + len(value)
         self._gathered_bytes += size
+        if self._hidden is not None:
+            self._layer(overlay)  # together with all others of the entry that would take long
 
     def written(self, overlays: list[Overlay]) -> None:
         """The batch of these overlays is in LevelDB."""
         gone = {id(overlay) for overlay in overlays}
         self._writing = tuple(layer for layer in self._writing if id(layer) not in gone)
+        for identity in gone:
+            self._orders.pop(identity, None)
 
-    def overlay(self) -> Overlay:
-        """A copy of all that is not in LevelDB yet, but for an entry that is applied in part. What is open is bounded,
-        so this takes 1 ms, unless such an entry has just been completed."""
-        hidden = set()
-        if self._hidden is not None:
-            hidden = {id(layer) for layer in (*self._gathered[self._hidden :], self._open)}
-        overlay: Overlay = {}
-        for layer in (*reversed(self._writing), self._open):
-            if id(layer) not in hidden:
-                overlay.update(layer)
-        return overlay
+    def frozen_layers(self) -> Layers:
+        """All that is not in LevelDB yet, but for an entry that is applied in part. What is open is bounded, so copying
+        it takes 1 ms."""
+        if self._hidden is None:
+            opened = dict(self._open)
+            return Layers([(sorted(opened), opened), *map(self._layer, self._writing)])
+        hidden = {id(overlay) for overlay in self._gathered[self._hidden :]}
+        return Layers([self._layer(overlay) for overlay in self._writing if id(overlay) not in hidden])
 
     def replace(self, database: Database, path: Path) -> None:
         """Another state is in place of this one: go on with its database, forget what waited to be written."""
@@ -239,6 +252,7 @@ class StateBackend:
         self._get = database.get
         self._open = {}
         self._writing = ()
+        self._orders = {}
         self._gathered, self._gathered_bytes = [], 0
         self._hidden = None
         self.open_bytes = 0
