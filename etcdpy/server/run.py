@@ -9,7 +9,6 @@ disk takes writes again: after a failed sync nothing else proves what was stored
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import time
@@ -30,7 +29,7 @@ from etcdpy.api.metrics import build_registry
 from etcdpy.api.timing import time_calls
 from etcdpy.errors import EtcdError, Stopped
 from etcdpy.gateway.gateway import Gateway
-from etcdpy.server import doors, logs, notify, process
+from etcdpy.server import doors, garbage, logs, notify, process
 from etcdpy.server.audit_file import open_audit_file, stamp
 from etcdpy.server.auto_compaction import make_compactor
 from etcdpy.server.corruption import CorruptionChecker, Inconsistent
@@ -68,11 +67,6 @@ THREAD_SWITCH_SECONDS: Final = 0.0002
 """How long the disk thread waits for the interpreter when it has a job: the default of 5 ms would keep a batch from the
 disk for as long as the loop goes on applying the one before."""
 
-GARBAGE_THRESHOLDS: Final = (20_000, 2, 1_000_000_000)
-"""A thousand requests in flight are no garbage, yet with the default of 700 objects the collector looks at them again
-and again: a third of a put's cost. The oldest generation, in which the index lies, is never walked: at 1,000,000 keys
-that would hold the loop for 50 ms, and what the server drops goes by reference counts."""
-
 _REOPEN: Final = -1
 
 
@@ -81,7 +75,7 @@ def run(config: Config) -> int:
     import uvloop
 
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    garbage.set_rhythm()
     sys.unraisablehook = report_unraisable
     process.restrict_umask()
     process.keep_freed_memory()
@@ -237,9 +231,7 @@ class Running:
         await self._peers.network.listen(self._peer_server, urls)
         for url in urls:
             log.info("serving peer traffic", address=url)
-        # What was made so far stays for good; the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        garbage.keep_for_good()
         replica.begin()
         async with asyncio.TaskGroup() as race:
             publishing, ending = race.create_task(self._publish()), race.create_task(self._end.wait())
@@ -378,6 +370,7 @@ class Running:
             LeaseKeeper(replica.lessor, replica.run_as_leader, self._loop.time, replica.wait_linearizable).run(),
             self._upkeep.compact_forever(),
             self._look_after_memory(),
+            garbage.collect_often(),
             self._end_on_signal(),
             self._end_when_disk_is_mended(),
             self._look_after_streams(),

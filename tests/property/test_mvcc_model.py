@@ -376,7 +376,7 @@ class MvccMachine(RuleBasedStateMachine):
         assert (store.record_count, store._record_bytes) == (len(records), sum(map(len, records)))
         if self.compaction is None:
             histories = {key for key, entry in store.index.entries.items() if isinstance(entry, KeyHistory)}
-            assert set(store.index.dirty) == histories
+            assert sorted(store.index.dirty) == sorted(histories)
 
 
 @pytest.fixture(autouse=True, scope="module")
