@@ -31,6 +31,9 @@ class Sink:
     def send(self, message: bytes) -> None:
         self.count += 1
 
+    def send_parts(self, parts: list[bytes]) -> None:
+        self.count += 1
+
 
 class Past:
     """History in a list, one put a revision."""

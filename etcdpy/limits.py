@@ -105,7 +105,7 @@ WATCH_RESPONSE_BYTES_MAX: Final = 3584 * 1024
 default. A single revision may be larger: it is never split unless the client asked for fragments."""
 
 WATCH_HISTORY_EVENTS_TARGET: Final = 4096
-"""Events after which one read of history stops at the next revision boundary: 2 to 3 ms of reading."""
+"""Events after which one read of history stops at the next revision boundary: some 8 ms of reading, in slices."""
 
 WATCH_WINDOW_KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
 """Responses made from one read of history that are kept for the next watcher of the same group. Past it they are made

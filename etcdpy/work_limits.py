@@ -14,6 +14,20 @@ HEADER_LIST_OVERRUN_FACTOR: Final = 2
 """A list so many times as large as its bound ends its connection, not its stream alone: one block can hold 48,000
 fields, which take 25 ms to decode; up to here it is 6 ms."""
 
+TURN_READ_SECONDS: Final = 0.002
+"""What reading from all connections may take of one turn of the loop, and as much again for what has waited for that
+turn; what comes beyond is looked at in the next."""
+
+FLUSHES_PER_TURN: Final = 128
+"""Connections whose answers are written in one go: 10 us each, and twice that where it wakes a process."""
+
+CONNECTION_CLOSE_SECONDS: Final = 0.00006
+"""What the end of a connection costs, most of it in the loop's own hands and the kernel's."""
+
+WATCH_SLICE_EVENTS: Final = 1024
+"""Events that one slice of catching up reads from history or encodes, 2 us each; four times as many that it only sorts
+in or joins."""
+
 REQUESTS_PER_TURN: Final = 400
 """Requests that one turn of the loop takes from a connection: 64 KiB can hold 4,000 of the smallest, 10 us each."""
 

@@ -46,20 +46,27 @@ def record_steps(
 ) -> Generator[None, None, list[bytes]]:
     """The records of puts by their packed revisions, in the order given, in slices: out of the cache, or read."""
     found: list[bytes | None] = []
+    missing: list[int] = []
     for start in range(0, len(mods), RANGE_SLICE_KEYS_MAX):
         if start:
             yield
-        found += cache.get_many(mods[start : start + RANGE_SLICE_KEYS_MAX])
-    missing = [position for position, record in enumerate(found) if record is None]
+        some = cache.get_many(mods[start : start + RANGE_SLICE_KEYS_MAX])
+        found += some
+        if not all(some):  # no record is empty
+            missing += [start + place for place, record in enumerate(some) if record is None]
     if missing:
         wanted = mods if len(missing) == len(mods) else [mods[position] for position in missing]
         records = yield from _read_steps(backend, wanted, records_stored)
         # A list larger than the cache would only push out what others come back for.
         keep = sum(map(len, records)) < RECORD_CACHE_BYTES // 4
-        for position, mod, record in zip(missing, wanted, records, strict=True):
-            found[position] = record
+        for start in range(0, len(missing), RANGE_SLICE_KEYS_MAX):
+            if start:
+                yield
+            stop = start + RANGE_SLICE_KEYS_MAX
             if keep:
-                cache.add(mod, record)
+                cache.add_many(wanted[start:stop], records[start:stop])
+            for position, record in zip(missing[start:stop], records[start:stop], strict=True):
+                found[position] = record
     return found  # type: ignore[return-value]
 
 

@@ -82,7 +82,7 @@ class Delivery:
                 watcher.quiet = False
 
     def _fan_out(self, members: Iterable[Watcher], part: Part, header: bytes) -> None:
-        body = part.body
+        (body,) = part.pieces
         outbox_max = self._outbox_max
         sent = 0
         message = b""
@@ -110,9 +110,11 @@ class Delivery:
             if watcher.options & FRAGMENTS:
                 for message in fragments(head, part, self._fragment_bytes):
                     outbox.send(message)
+            elif len(part.pieces) == 1:
+                outbox.send(head + part.pieces[0])
             else:
-                outbox.send(head + part.body)
-            self._copied += len(part.body)
+                outbox.send_parts([head, *part.pieces])
+            self._copied += part.size
             self.events_total += len(part.chunks)
             watcher.quiet = False
         return 0

@@ -153,7 +153,13 @@ class Part(NamedTuple):
 
     first_main: int
     chunks: list[bytes]
-    body: bytes
+    pieces: list[bytes]
+    """The same bytes in one piece, or where they are very many in several, which are never joined."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all events."""
+        return sum(map(len, self.pieces))
 
 
 def build_parts(events: Sequence[Event], previous_record: PreviousRecord | None) -> list[Part]:
@@ -163,7 +169,7 @@ def build_parts(events: Sequence[Event], previous_record: PreviousRecord | None)
     else:
         chunks = [event.with_previous(previous_record) for event in events]
     if len(chunks) == 1:
-        return [Part(events[0].packed >> 32, chunks, chunks[0])]
+        return [Part(events[0].packed >> 32, chunks, chunks)]
     parts: list[Part] = []
     begin = position = revisions = size = 0
     while position < len(events):
@@ -188,7 +194,7 @@ def _revision_end(events: Sequence[Event], position: int) -> int:
 
 def _part(events: Sequence[Event], chunks: list[bytes], begin: int, end: int) -> Part:
     own = chunks[begin:end]
-    return Part(events[begin].packed >> 32, own, b"".join(own))
+    return Part(events[begin].packed >> 32, own, [b"".join(own)])
 
 
 def fragments(head: bytes, part: Part, size_limit: int) -> list[bytes]:
@@ -197,8 +203,8 @@ def fragments(head: bytes, part: Part, size_limit: int) -> list[bytes]:
     `head` is header and id. A response is cut when it would reach `size_limit` bytes and has more than one event,
     which are etcd's conditions; the mark of a fragment counts in the size of each piece.
     """
-    if len(head) + len(part.body) < size_limit or len(part.chunks) < 2:
-        return [head + part.body]
+    if len(head) + part.size < size_limit or len(part.chunks) < 2:
+        return [b"".join((head, *part.pieces))]
     base = len(head) + len(FRAGMENT)
     ends = list(accumulate(map(len, part.chunks), initial=0))
     out: list[bytes] = []

@@ -34,6 +34,10 @@ class Outbox(Protocol):
         """Take one WatchResponse. Never waits; does nothing once the client is gone."""
         ...
 
+    def send_parts(self, parts: list[bytes]) -> None:
+        """The same of one that comes in pieces."""
+        ...
+
 
 class WatchStream:
     """The server's side of one Watch call. Made by `WatchHub.open_stream`; `close` must be called when the call ends.

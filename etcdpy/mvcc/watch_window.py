@@ -19,6 +19,7 @@ from etcdpy.limits import (
 )
 from etcdpy.mvcc.watch_events import Event, Part, build_parts
 from etcdpy.mvcc.watch_groups import NO_DELETE, NO_PUT, PREVIOUS, Group
+from etcdpy.work_limits import WATCH_SLICE_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -133,16 +134,16 @@ class Window:
                     self.full = True
                     break
                 events.append(Event(packed, key, deleted, record))
-                if count % WATCH_HISTORY_EVENTS_TARGET == 0:
+                if count % WATCH_SLICE_EVENTS == 0:
                     yield
         finally:
             close = getattr(changes, "close", None)
             if close is not None:
                 close()
-        for start in range(0, len(events), WATCH_HISTORY_EVENTS_TARGET):
+        for start in range(0, len(events), 4 * WATCH_SLICE_EVENTS):
             if start:
                 yield
-            for event in events[start : start + WATCH_HISTORY_EVENTS_TARGET]:
+            for event in events[start : start + 4 * WATCH_SLICE_EVENTS]:
                 self._by_key.setdefault(event.key, []).append(event)
 
     def parts(self, group: Group, options: int, next_revision: int, reads: ReadAllowance) -> list[Part] | None:
@@ -175,7 +176,7 @@ class Window:
 
     def _keep(self, group: Group, mask: int, next_revision: int, parts: list[Part]) -> list[Part]:
         if group.members > 1 and self._room > 0:
-            self._room -= sum(len(part.body) for part in parts)
+            self._room -= sum(part.size for part in parts)
             self._parts[group, mask, next_revision] = parts
         return parts
 
@@ -201,7 +202,7 @@ class Window:
     def _part_steps(self, group: Group, mask: int, next_revision: int) -> Generator[None, None, list[Part]]:
         key, end, first = group.key, group.end, next_revision << 32
         previous_record = self._history.record_at if mask & PREVIOUS else None
-        slice_events = WATCH_HISTORY_EVENTS_TARGET if previous_record is None else WATCH_SLICE_PREVIOUS_READS_MAX
+        slice_events = WATCH_SLICE_EVENTS if previous_record is None else WATCH_SLICE_PREVIOUS_READS_MAX
         found: list[Event] = []
         for start in range(0, len(self._events), slice_events):
             events = [
@@ -217,7 +218,20 @@ class Window:
                     event.with_previous(previous_record)
             found += events
             yield
-        return build_parts(found, previous_record) if found else []
+        if not found:
+            return []
+        # The newest revision may be one of very many events, and is a response by itself.
+        newest = found[-1].packed >> 32
+        begin = bisect_left(found, newest << 32, key=_packed)
+        parts = build_parts(found[:begin], previous_record) if begin else []
+        chunks: list[bytes] = []
+        pieces: list[bytes] = []
+        for start in range(begin, len(found), 4 * WATCH_SLICE_EVENTS):
+            yield
+            (some,) = build_parts(found[start : start + 4 * WATCH_SLICE_EVENTS], previous_record)
+            chunks += some.chunks
+            pieces += some.pieces
+        return [*parts, Part(newest, chunks, pieces)]
 
     def _events_of(self, group: Group) -> list[Event]:
         if group.end is None:

@@ -14,7 +14,7 @@ from etcdpy.errors import Code, EtcdError, StatusError
 from etcdpy.transport.calls import Call, Peer, StreamCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from etcdpy.transport.calls import StreamHandler
     from etcdpy.transport.heads import RequestHead
@@ -198,15 +198,14 @@ class LocalStreamCall(StreamCall):
             self.method.received_bytes += len(message)
         return message
 
-    def send(self, message: bytes) -> None:
-        """See StreamCall."""
+    def _send(self, parts: Sequence[bytes], length: int) -> None:
         if self.done:
             return
         if self._counted:
             self.method.sent += 1
-            self.method.sent_bytes += len(message)
-        self._outbox.append(message)
-        self.outbox_bytes += len(message)
+            self.method.sent_bytes += length
+        self._outbox.append(b"".join(parts))
+        self.outbox_bytes += length
         self._news.set()
 
     @property

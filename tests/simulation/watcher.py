@@ -105,3 +105,6 @@ class _Outbox:
     def send(self, message: bytes) -> None:
         if self._watcher._session == self._session:
             self._watcher.take(message)
+
+    def send_parts(self, parts: list[bytes]) -> None:
+        self.send(b"".join(parts))

@@ -79,10 +79,15 @@ class MemoryOutbox:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.buffered_bytes = 0
+        self.sent_in_parts = 0
 
     def send(self, message: bytes) -> None:
         self.messages.append(message)
         self.buffered_bytes += len(message)
+
+    def send_parts(self, parts: list[bytes]) -> None:
+        self.sent_in_parts += 1
+        self.send(b"".join(parts))
 
     def take(self, count: int | None = None) -> list[rpc_pb2.WatchResponse]:
         """The oldest messages, parsed, and out of the buffer."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are about what reaches the backend."""
-    monkeypatch.setattr(RecordCache, "add", lambda _self, _packed, _record: None)
+    for name in ("add", "add_many"):
+        monkeypatch.setattr(RecordCache, name, lambda _self, _packed, _record: None)
 
 
 ALL = (b"\0", b"\0")
@@ -128,6 +129,17 @@ def test_no_slice_reads_more_than_its_share() -> None:
     count, result = slices(store.range_steps(*ALL))
     assert len(result.records) == 10_000
     assert count >= 10_000 / READ_SLICE_WORK_MAX + 10_000 / RANGE_SLICE_KEYS_MAX
+
+
+def test_what_was_read_is_taken_into_the_cache_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = filled(10_000)
+    taken: list[int] = []
+    monkeypatch.setattr(RecordCache, "add_many", lambda _self, mods, _records: taken.append(len(list(mods))))
+    before = 0
+    for _ in store.range_steps(*ALL):
+        assert sum(taken) - before <= RANGE_SLICE_KEYS_MAX
+        before = sum(taken)
+    assert sum(taken) == 10_000
 
 
 def test_large_values_make_short_slices() -> None:

@@ -83,7 +83,7 @@ def cut(sizes: list[int], limit: int) -> list[tuple[bool, int]]:
     ]
     assert [len(chunk) for chunk in chunks] == sizes
     head = id_field(5)
-    pieces = fragments(head, Part(1, chunks, b"".join(chunks)), limit)
+    pieces = fragments(head, Part(1, chunks, [b"".join(chunks)]), limit)
     responses = [rpc_pb2.WatchResponse.FromString(piece) for piece in pieces]
     assert all(response.watch_id == 5 for response in responses)
     for piece, response in zip(pieces, responses, strict=True):
