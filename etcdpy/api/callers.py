@@ -12,6 +12,7 @@ import hashlib
 import logging
 from functools import wraps
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy.auth import rules
@@ -179,24 +180,25 @@ class Callers:
     async def _check_lease_keys(
         self, who: Identity, lease_ids: Sequence[int], check: Callable[[AuthStore, Identity, bytes], None]
     ) -> None:
+        if not rules.may_administer(self.store, who):
+            of_all = chain.from_iterable(map(self._leases.unsorted_keys_of, lease_ids))
+            await self._check_keys(who, of_all, check)
+
+    async def _check_keys(
+        self, who: Identity, keys: Iterable[bytes], check: Callable[[AuthStore, Identity, bytes], None]
+    ) -> None:
         """In slices: a lease may have any number of keys."""
-        if rules.may_administer(self.store, who):
-            return
-        count = 0
-        for lease_id in lease_ids:
-            for key in self._leases.keys_of(lease_id):
-                check(self.store, who, key)
-                count += 1
-                if count % LEASE_KEYS_CHECKED_PER_SLICE == 0:
-                    await asyncio.sleep(0)
+        for count, key in enumerate(keys, start=1):
+            check(self.store, who, key)
+            if count % LEASE_KEYS_CHECKED_PER_SLICE == 0:
+                await asyncio.sleep(0)
         self.check_unchanged(who)
 
-    def check_keys_shown(self, who: Identity, keys: Iterable[bytes]) -> None:
+    async def check_keys_shown(self, who: Identity, keys: Iterable[bytes]) -> None:
         """What another member tells of a lease may be newer than what `check_lease_read` saw here."""
         self.check_unchanged(who)
         if self.store.enabled and not rules.may_administer(self.store, who):
-            for key in keys:
-                rules.check_read(self.store, who, key)
+            await self._check_keys(who, keys, rules.check_read)
 
     def check_unchanged(self, who: Identity) -> None:
         """Raises AuthOldRevision when users or roles have changed since `who` was identified, or were switched on."""

@@ -11,7 +11,8 @@ from etcdpy.api.proposals import Waiting
 from etcdpy.errors import Code, LeaderChanged, LeaseNotFound, StatusError
 from etcdpy.lease.lease import NO_SUCH_LEASE
 from etcdpy.lease.lessor import LeaseExpiring, NotPrimary, pick_lease_id
-from etcdpy.limits import LEASE_RENEWALS_PER_TURN
+from etcdpy.limits import LEASE_RENEWALS_PER_TURN, RANGE_SLICE_KEYS_MAX
+from etcdpy.mvcc.read import sorted_steps
 from etcdpy.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class LeaseService:
         except LeaseNotFound:
             response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=NO_SUCH_LEASE.ttl)
         if request.keys:
-            callers.check_keys_shown(who, response.keys)
+            await callers.check_keys_shown(who, response.keys)
         response.ClearField("header")
         call.finish(self._header.embed(self._store.current_revision) + response.SerializeToString())
 
@@ -183,16 +184,21 @@ class LeaseService:
         """What the leader knows of a lease. Raises LeaseNotFound, LeaderChanged, EtcdError."""
         await self._leader.wait_applied()
         try:
-            found = self._lessor.time_to_live(lease_id, self._clock(), keys=keys)
+            found = self._lessor.time_to_live(lease_id, self._clock())
         except NotPrimary:
             raise LeaderChanged from None
         if found is NO_SUCH_LEASE:
             raise LeaseNotFound
         # A follower that is a real etcd fills in the header, and dies where there is none.
         empty = rpc_pb2.ResponseHeader()
-        return rpc_pb2.LeaseTimeToLiveResponse(
-            header=empty, ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl, keys=found.keys
+        response = rpc_pb2.LeaseTimeToLiveResponse(
+            header=empty, ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl
         )
+        if keys:
+            for shown in await _sorted_parts(self._lessor.unsorted_keys_of(lease_id)):
+                response.keys.extend(shown)
+                await asyncio.sleep(0)
+        return response
 
     async def leases(self, call: Call, body: bytes) -> None:
         """Lease.LeaseLeases: the ids this member knows of, those that expire first in front."""
@@ -201,3 +207,15 @@ class LeaseService:
         await self._callers.check_lease_read(call, *leases)
         response = rpc_pb2.LeaseLeasesResponse(leases=[rpc_pb2.LeaseStatus(ID=each) for each in leases])
         call.finish(self._header.embed(self._store.current_revision) + response.SerializeToString())
+
+
+async def _sorted_parts(keys: list[bytes]) -> list[list[bytes]]:
+    """The keys in order, in lists of a few thousand. A lease may have any number of them, so others come in between."""
+    steps = sorted_steps(keys, bytes)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as sorted_keys:
+            keys = sorted_keys.value
+            return [keys[start : start + RANGE_SLICE_KEYS_MAX] for start in range(0, len(keys), RANGE_SLICE_KEYS_MAX)]
+        await asyncio.sleep(0)

@@ -212,7 +212,7 @@ _PROCESS: Final = (
         "virtual_memory_max_bytes",
     ),
     Spec("etcdpy_loop_lag_seconds", "histogram", "How late the event loop was.", "loop_lag"),
-    Spec("etcdpy_loop_lag_own_seconds", "histogram", "How much of that was its own work.", "loop_lag_own"),
+    Spec("etcdpy_loop_lag_own_seconds", "histogram", "How much of that at least was its own work.", "loop_lag_own"),
     Spec("etcdpy_log_lines_dropped_total", "counter", "Log lines that could not be written.", "log_lines_dropped"),
     Spec("etcdpy_audit_lines_dropped_total", "counter", "Lines the audit log has lost.", "audit_lines_dropped"),
     Spec(

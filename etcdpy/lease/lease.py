@@ -64,7 +64,6 @@ class TimeToLive:
 
     ttl: int
     granted_ttl: int
-    keys: tuple[bytes, ...]
 
 
-NO_SUCH_LEASE: Final = TimeToLive(-1, 0, ())
+NO_SUCH_LEASE: Final = TimeToLive(-1, 0)

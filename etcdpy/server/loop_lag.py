@@ -3,8 +3,9 @@
 A stall of D seconds makes the timer late by at least D minus its interval, so none of 20 ms or more goes unseen, at a
 cost of some 0.05 % of a core.
 
-A machine that gives its cores to others makes it late as well. So it also measures which part of the delay was the
-loop's own work, by the time that its thread had a core: that is nobody else's fault.
+A machine that gives its cores to others makes it late as well. So it also measures which part of the delay was surely
+the loop's own work, by the time that its thread had a core: the turn that was late began when the timer was due at the
+latest, so what the thread worked beyond the interval, it worked in that turn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 class LoopLag:
     """Measures one loop between `start` and `stop`; `histogram` holds how late it was, in seconds, and `own` how much
-    of each delay at the most was its own work.
+    of each delay at least was its own work.
 
     `on_stall` is told of a delay beyond limits.LOOP_STALL_LOGGED_SECONDS. The clocks are arguments for the tests;
     `clock` is not the loop's, whose time stands still within one round of the loop.
@@ -78,7 +79,7 @@ class LoopLag:
         late = max(0.0, self._clock() - self._due)
         self.histogram.observe(late)
         used, self._used = self._used, self._cpu_clock()
-        self.own.observe(min(late, self._used - used))
+        self.own.observe(min(late, max(0.0, self._used - used - limits.LOOP_LAG_INTERVAL_SECONDS)))
         self.longest_seconds = max(self.longest_seconds, late)
         if late > limits.LOOP_STALL_LOGGED_SECONDS and self._on_stall is not None:
             self._on_stall(late)

@@ -43,7 +43,7 @@ class Sniffer(asyncio.Protocol):
         self._tls = tls
         self._seen = b""
         self._held = False
-        """Whether it is still being found out if the client may come from its address."""
+        """Whether its turn is still to come, or it is still being found out if the client may come from its address."""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -89,17 +89,30 @@ class Sniffer(asyncio.Protocol):
             tls.log_refused(self._peer.address, error)
             transport.abort()
         else:
-            self._held = False
-            if not transport.is_closing():
-                transport.resume_reading()
-                if self._seen:
-                    self.data_received(b"")
+            self._look_late()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._seen += data
         if self._held:
             return
+        if self._server.turns.is_over():
+            assert self._transport is not None
+            self._held = True
+            self._transport.pause_reading()
+            self._server.turns.later(self._look_late)
+        else:
+            self._look()
+
+    def _look_late(self) -> None:
+        self._held = False
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            if self._seen:
+                self._look()
+
+    def _look(self) -> None:
         if PREFACE.startswith(self._seen[: len(PREFACE)]):
             if len(self._seen) >= len(PREFACE):
                 self._hand_on(http2=True)
@@ -125,6 +138,10 @@ class Sniffer(asyncio.Protocol):
         self._forget()
         protocol.data_received(self._seen)
         self._seen = b""
+
+    def eof_received(self) -> bool:
+        """The client sends no more."""
+        return self._server.close_later(self._transport, self._peer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
@@ -214,8 +231,13 @@ class Http2Protocol(asyncio.Protocol):
         self._last_read = self._loop.time()
         if self._unparsed or self.connection.behind:
             self._unparsed += data
-            return
-        self._parse(data)
+            if len(self._unparsed) > limits.READ_SLICE_BYTES:
+                self._update_reading()
+        elif self._server.turns.is_over():
+            self._unparsed = data
+            self._server.turns.later(self._parse_more)
+        else:
+            self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         if len(data) > limits.READ_SLICE_BYTES:
@@ -224,7 +246,7 @@ class Http2Protocol(asyncio.Protocol):
         connection.dirty = True
         connection.receive(data)
         if self._unparsed or connection.behind:
-            self._loop.call_soon(self._parse_more)
+            self._server.turns.later(self._parse_more)
             self._update_reading()
         if connection.out and len(connection.out) == connection.ping_acks and not connection.wants_close:
             # Go's client sends a ping with every few requests, to measure; its answer goes out with theirs, which
@@ -255,7 +277,7 @@ class Http2Protocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more."""
-        return False
+        return self._server.close_later(self._transport, self.connection.peer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""

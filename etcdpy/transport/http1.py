@@ -92,7 +92,9 @@ class Http1Protocol(asyncio.Protocol):
         """What has come while a request is answered."""
         self._paused_reading = False
         self._behind = False
-        """Whether events are left that would have held the loop for too long; they are taken in the next turn."""
+        """Whether events or bytes are left that would have held the loop for too long; the next turn takes them."""
+        self._late = b""
+        """Such bytes."""
         self._at_eof = False
         self._draining = False
         self._lost = False
@@ -131,9 +133,18 @@ class Http1Protocol(asyncio.Protocol):
                 self._paused_reading = True
                 self._open_transport().pause_reading()
             return
-        if self._behind:
+        if self._late:
+            self._late += data
+        elif self._behind:
             self._http.receive_data(data)
-        elif not self._take_known(data):
+        elif self._server.turns.is_over():
+            self._late = data
+            self._read_on_later()
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if not self._take_known(data):
             self._http.receive_data(data)
             self._read_events()
 
@@ -228,14 +239,18 @@ class Http1Protocol(asyncio.Protocol):
         self._behind = True
         if not self._open_transport().is_closing():
             self._open_transport().pause_reading()
-        self._server.loop.call_soon(self._read_on)
+        self._server.turns.later(self._read_on)
 
     def _read_on(self) -> None:
         self._behind = False
         transport = self._open_transport()
         if self._lost or transport.is_closing():
             return
-        self._read_events()
+        late, self._late = self._late, b""
+        if late:
+            self._take(late)
+        else:
+            self._read_events()
         held = self._behind or self._paused_reading or (self._inflow is not None and self._inflow.is_full)
         if not held and not transport.is_closing():
             transport.resume_reading()

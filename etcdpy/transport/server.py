@@ -12,17 +12,18 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from etcdpy import limits
+from etcdpy import limits, work_limits
 from etcdpy.transport.deadlines import Deadlines
 from etcdpy.transport.grpc import GrpcService
 from etcdpy.transport.listener import Endpoint, Listener, Serves, TlsSource, open_sockets
 from etcdpy.transport.offenders import Offenders
 from etcdpy.transport.options import TransportOptions
+from etcdpy.transport.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from etcdpy.transport.calls import Method
+    from etcdpy.transport.calls import Method, Peer
     from etcdpy.transport.exchange import HttpHandler
     from etcdpy.transport.heads import RequestHead
 
@@ -72,9 +73,12 @@ class Server:
         self.offenders = Offenders()
         self.accepted = 0
         """Connections so far, with those that never got through their handshake."""
+        self.turns = Turns(self.loop)
         self._deadlines = Deadlines(self.loop.time, self.loop.call_at)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[_Dirty] = []
+        self._flushing = False
+        """Whether more was dirty than one turn writes; what comes is behind that."""
         self._unhurried: list[_Dirty] = []
         self._listeners: list[Listener] = []
         self._all_gone: asyncio.Event | None = None
@@ -191,6 +195,14 @@ class Server:
         if not self.connections and self._all_gone is not None:
             self._all_gone.set()
 
+    def close_later(self, transport: asyncio.Transport | None, peer: Peer) -> bool:
+        """Close a connection whose client sends no more, of very many a share a turn. Returns whether it stays open for
+        now; TLS has no half-closed connection to keep."""
+        if transport is None or peer.secure:
+            return False
+        self.turns.later(transport.close, work_limits.CONNECTION_CLOSE_SECONDS)
+        return True
+
     # --- work ---
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -221,14 +233,22 @@ class Server:
         self._unhurried.append(connection)
 
     def _flush_unhurried(self) -> None:
-        unhurried, self._unhurried = self._unhurried, []
-        for connection in unhurried:
-            connection.flush()
+        self._dirty += self._unhurried
+        self._unhurried.clear()
+        self.flush_dirty()
 
     def flush_dirty(self) -> None:
-        """Write what every connection has gathered. The ready loop calls it at the end of a batch."""
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
+        """Write what connections have gathered, of very many a share a turn. The ready loop calls it at the end of a
+        batch."""
+        if not self._flushing:
+            self._flush_share()
+
+    def _flush_share(self) -> None:
+        share, self._dirty = self._dirty[: work_limits.FLUSHES_PER_TURN], self._dirty[work_limits.FLUSHES_PER_TURN :]
+        self._flushing = bool(self._dirty)
+        if self._flushing:
+            self.loop.call_soon(self._flush_share)
+        for connection in share:
             connection.flush()
 
     @property

@@ -10,7 +10,6 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -26,30 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STALL_SECONDS_MAX = 0.010
+"""What the loop may be late by its own work, in every test here. That is measured by the time that its thread had a
+core, less the timer's interval: what is over the limit was surely the server's, and no stall of 20 ms goes unseen."""
 
+ONCE_SECONDS_MAX = 0.032
+"""And once in a test: on a machine with twelve processes to two cores a slice takes twice its time of a core, and of a
+few hundred that may happen to one. What held the loop before took 64 ms and more."""
 
-@dataclass(frozen=True)
-class Allowed:
-    """What may be over the limit. The machine has a share in it: with two cores for the server, its load and another
-    test, the kernel itself holds a process back for some milliseconds now and then."""
-
-    share: float = 0.05
-    """Of the samples, over 10 ms."""
-    worst_seconds: float = 0.064
-    """No sample over this."""
-
-
-ALLOWED = {
-    # Writes of many keys go on for half a second and more, in which the client takes answers and events of megabytes
-    # apart on the other core; a slice of 2 ms that is held back once is over the limit.
-    **dict.fromkeys(
-        ("test_delete", "test_delete_watched", "test_delete_gives_back", "test_txn_of_deletes", "test_revoke"),
-        Allowed(share=0.3, worst_seconds=0.256),
-    ),
-    "test_a_thousand_connections_at_once": Allowed(share=0.5, worst_seconds=0.128),
-    # A thousand answers at once, and h2load has the other core.
-    "test_a_thousand_connections": Allowed(share=0.25, worst_seconds=0.512),
-}
+LATE_SECONDS_MAX = 0.512
+"""What it may be late at all. The machine has a share in that: with two cores for the server, its load, the client that
+takes megabytes apart, and other tests, the kernel itself holds a process back now and then."""
 
 
 @pytest.fixture(scope="module", params=[pytest.param("etcd", marks=pytest.mark.reference), "etcdpy"])
@@ -65,31 +50,45 @@ def client(member: Member) -> Iterator[Client]:
         yield connected
 
 
-def lag(member: Member) -> dict[float, float]:
-    """The loop-lag histogram: upper bound in seconds to samples up to it."""
+def lag(member: Member) -> tuple[dict[float, float], dict[float, float]]:
+    """The histograms of the loop's delays, and of its own share of them: upper bound in seconds to samples up to it."""
     text = member.http("GET", "/metrics").body.decode()
-    found = re.findall(r'etcdpy_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text)
-    assert found, "/metrics has no etcdpy_loop_lag_seconds"
-    return {float(bound): float(count) for bound, count in found}
+    every, own = (
+        {
+            float(bound): float(count)
+            for bound, count in re.findall(rf'etcdpy_{name}_seconds_bucket\{{le="([^"]+)"\}} (\S+)', text)
+        }
+        for name in ("loop_lag", "loop_lag_own")
+    )
+    assert every, "/metrics has no etcdpy_loop_lag_seconds"
+    assert own, "/metrics has no etcdpy_loop_lag_own_seconds"
+    return every, own
+
+
+def gained(before: dict[float, float], after: dict[float, float]) -> dict[float, float]:
+    return {bound: count - before[bound] for bound, count in after.items()}
+
+
+def worst_of(samples: dict[float, float]) -> float:
+    """The upper bound of the longest one."""
+    return min(bound for bound, count in samples.items() if count == samples[math.inf])
 
 
 @pytest.fixture(autouse=True)
-def no_stall(member: Member, request: pytest.FixtureRequest) -> Iterator[None]:
+def no_stall(member: Member) -> Iterator[None]:
     """Around every test: the loop was not late by more than the limit."""
     if member.kind == "etcd":
         yield
         return
-    before = lag(member)
+    before, own_before = lag(member)
     yield
     time.sleep(0.2)
-    gained = {bound: count - before[bound] for bound, count in lag(member).items()}
-    allowed = ALLOWED.get(request.node.originalname, Allowed())
-    every = gained[math.inf]
-    over = every - gained[STALL_SECONDS_MAX]
-    worst = min(bound for bound, count in gained.items() if count == every)
-    assert every > 0, "the loop's lag is not measured"
-    assert over <= max(2, every * allowed.share), f"{over:.0f} of {every:.0f} samples over 10 ms: {gained}"
-    assert worst <= allowed.worst_seconds, f"a stall of up to {worst} s: {gained}"
+    after, own_after = lag(member)
+    late, own = gained(before, after), gained(own_before, own_after)
+    assert late[math.inf] > 0, "the loop's lag is not measured"
+    assert own[math.inf] - own[STALL_SECONDS_MAX] <= 1, f"the loop held itself more than once: {own}"
+    assert worst_of(own) <= ONCE_SECONDS_MAX, f"the loop held itself for up to {worst_of(own)} s: {own}"
+    assert worst_of(late) <= LATE_SECONDS_MAX, f"a stall of up to {worst_of(late)} s: {late}"
 
 
 KEYS = 100_000
@@ -224,6 +223,12 @@ class TestWritesOfManyKeys:
         assert [event.kv.key for event in events[:-1]] == [b"/watched/%06d" % number for number in range(KEYS)]
         assert {event.kv.mod_revision for event in events[:-1]} == {revision}
         assert events[-1].kv.key == b"/watched/again"
+
+    def test_keys_of_a_lease(self, client: Client) -> None:
+        answer = client.lease.LeaseTimeToLive(
+            rpc_pb2.LeaseTimeToLiveRequest(ID=77, keys=True), timeout=CALL_SECONDS_MAX
+        )
+        assert sorted(answer.keys) == [b"/lease/%06d" % number for number in range(KEYS // 2)]
 
     def test_revoke(self, client: Client) -> None:
         before = client.revision()

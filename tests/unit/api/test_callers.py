@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -14,17 +15,25 @@ from etcdpy.auth.identity import NOBODY
 from etcdpy.auth.store import AuthStore
 from etcdpy.auth.tokens import SimpleTokens
 from etcdpy.errors import AuthOldRevision, InvalidAuthToken, PermissionDenied, UserEmpty
+from etcdpy.limits import LEASE_KEYS_CHECKED_PER_SLICE
 from etcdpy.proto import auth_pb2
 from etcdpy.transport.calls import Peer
 from etcdpy.transport.heads import Memo
 from tests.support.memory_backend import MemoryBackend
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
 HASH = base64.b64encode(b"hash").decode()
 
 
-class NoLeases:
-    def keys_of(self, lease_id: int) -> list[bytes]:
-        return []
+class Leases:
+    """Lease 1 has many keys, the last of which is not for everybody; others have none."""
+
+    keys: ClassVar = [*[b"a"] * (5 * LEASE_KEYS_CHECKED_PER_SLICE), b"b"]
+
+    def unsorted_keys_of(self, lease_id: int) -> list[bytes]:
+        return self.keys if lease_id == 1 else []
 
 
 class World:
@@ -42,7 +51,7 @@ class World:
         self.store.enable()
         self.callers = Callers(
             self.store,
-            NoLeases(),
+            Leases(),
             clock=lambda: self.now,
             wall_clock=lambda: 0.0,
             by_certificate=by_certificate,
@@ -79,6 +88,28 @@ def test_tokens_name_the_user() -> None:
         world.callers.identify(call("x.1"))
     world.store.disable()
     assert world.callers.identify(call("x.1")) is NOBODY
+
+
+def test_the_keys_of_a_lease_are_checked_in_slices() -> None:
+    world = World()
+    caller = call(world.token("u"))
+
+    async def turns_until_refused(check: Coroutine[Any, Any, object]) -> int:
+        checking = asyncio.ensure_future(check)
+        turns = 0
+        while not checking.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert isinstance(checking.exception(), PermissionDenied)
+        return turns
+
+    async def run() -> None:
+        who = await world.callers.check_lease_read(caller, 2)
+        assert await turns_until_refused(world.callers.check_lease_read(caller, 2, 1)) > 5
+        assert await turns_until_refused(world.callers.check_keys_shown(who, Leases.keys)) > 5
+        await world.callers.check_keys_shown(who, Leases.keys[:-1])
+
+    asyncio.run(run())
 
 
 def test_certificates_name_the_user_where_the_flag_says_so() -> None:

@@ -236,7 +236,7 @@ def test_an_unknown_lease_does_not_stop_the_rest_of_a_checkpoint(world: World) -
     checkpoints = [rpc_pb2.LeaseCheckpoint(ID=4, remaining_TTL=9), rpc_pb2.LeaseCheckpoint(ID=5, remaining_TTL=300)]
     assert not world.do("lease_checkpoint", rpc_pb2.LeaseCheckpointRequest(checkpoints=checkpoints)).refusals
     world.lessor.promote(world.now, 0)
-    assert world.lessor.time_to_live(5, world.now, keys=False).ttl == 300
+    assert world.lessor.time_to_live(5, world.now).ttl == 300
 
 
 def test_a_second_compaction_at_one_revision_counts_as_done(world: World) -> None:

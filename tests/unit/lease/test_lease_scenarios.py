@@ -56,8 +56,9 @@ class Player:
         return f"ttl {self.lessor.renew(lease_id, now)}"
 
     def do_ttl(self, lease_id: int, now: float, *_: object) -> str:
-        status = self.lessor.time_to_live(lease_id, now, keys=True)
-        return f"ttl {status.ttl} granted {status.granted_ttl} keys {[key.decode() for key in status.keys]}"
+        status = self.lessor.time_to_live(lease_id, now)
+        keys = [key.decode() for key in self.lessor.keys_of(lease_id)]
+        return f"ttl {status.ttl} granted {status.granted_ttl} keys {keys}"
 
     def do_expired(self, _: int, now: float, *__: object) -> str:
         return f"{self.lessor.expired(now, 500)}"

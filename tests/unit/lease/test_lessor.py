@@ -171,7 +171,7 @@ def test_a_clock_that_goes_back_neither_expires_nor_hangs() -> None:
     lessor = primary()
     lessor.grant(1, 10, 100.0)
     assert lessor.renew(1, 50.0) == 10
-    assert lessor.time_to_live(1, -1000.0, keys=False).ttl == 10
+    assert lessor.time_to_live(1, -1000.0).ttl == 10
     assert lessor.expired(-1000.0, 10) == []
     assert lessor.expired(109.9, 10) == []
     assert lessor.expired(110.0, 10) == [1]
@@ -182,11 +182,11 @@ def test_time_to_live() -> None:
     lessor.grant(1, 10, 0.0)
     lessor.attach(1, b"b")
     lessor.attach(1, b"a")
-    assert lessor.time_to_live(1, 0.0, keys=False) == TimeToLive(10, 10, ())
-    assert lessor.time_to_live(1, 3.5, keys=True) == TimeToLive(6, 10, (b"a", b"b"))
-    assert lessor.time_to_live(1, 10.9, keys=False).ttl == 0
-    assert lessor.time_to_live(1, 12.0, keys=False).ttl == -2
-    assert lessor.time_to_live(9, 0.0, keys=True) is NO_SUCH_LEASE
+    assert lessor.time_to_live(1, 0.0) == TimeToLive(10, 10)
+    assert lessor.time_to_live(1, 3.5) == TimeToLive(6, 10)
+    assert lessor.time_to_live(1, 10.9).ttl == 0
+    assert lessor.time_to_live(1, 12.0).ttl == -2
+    assert lessor.time_to_live(9, 0.0) is NO_SUCH_LEASE
     assert (NO_SUCH_LEASE.ttl, NO_SUCH_LEASE.granted_ttl) == (-1, 0)
 
 
@@ -199,7 +199,7 @@ def test_a_follower_keeps_leases_and_no_time() -> None:
     with pytest.raises(NotPrimary):
         lessor.renew(1, 1.0)
     with pytest.raises(NotPrimary):
-        lessor.time_to_live(1, 1.0, keys=False)
+        lessor.time_to_live(1, 1.0)
 
 
 def test_a_new_leader_extends_and_an_old_one_forgets() -> None:
@@ -262,10 +262,10 @@ def test_checkpoints() -> None:
     assert not lessor.must_reset_checkpoint(2)
     lessor.demote()
     lessor.promote(1000.0, 1.0)
-    assert lessor.time_to_live(1, 1000.0, keys=False) == TimeToLive(400, 1000, ())
+    assert lessor.time_to_live(1, 1000.0) == TimeToLive(400, 1000)
     lessor.apply_checkpoint(1, 0, 1001.0)
     assert lessor.renew(1, 1001.0) == 1000
-    assert lessor.time_to_live(1, 1001.0, keys=False).ttl == 1000
+    assert lessor.time_to_live(1, 1001.0).ttl == 1000
     assert lessor.checkpoints_due(1301.0) == [(1, 700)]
     lessor.apply_checkpoint(77, 5, 1001.0)
 
@@ -313,7 +313,7 @@ def test_checkpoints_over_a_restart(persist: bool, left: int) -> None:
     again = Lessor(backend, minimum_ttl=2, checkpointing=True)
     again.restore()
     again.promote(0.0, 0.0)
-    assert again.time_to_live(1, 0.0, keys=False).ttl == left
+    assert again.time_to_live(1, 0.0).ttl == left
 
 
 def test_restore() -> None:
@@ -328,7 +328,7 @@ def test_restore() -> None:
     assert sorted(again.leases()) == sorted(ids)
     assert again.lease_of(b"k") == 0, "the store attaches keys as it restores itself"
     again.promote(0.0, 0.0)
-    assert again.time_to_live(1, 0.0, keys=True) == TimeToLive(5, 5, ())
+    assert again.time_to_live(1, 0.0) == TimeToLive(5, 5)
     gone: list[str] = []
     again.when_gone(1, lambda: gone.append("told"))
     other = Lessor(MemoryBackend(), minimum_ttl=5)
