@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,15 @@ def labels(sides: list[Kind]) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (1)", f"{second} (2)")
 
 
+def runs_of(workload: Workload, names: tuple[str, str], sides: list[Kind]) -> list[tuple[str, Kind, Workload]]:
+    """What runs in a round of a workload: each side, and where it has users the second side without them as well."""
+    runs = [(name, kind, workload) for name, kind in zip(names, sides, strict=True)]
+    if workload.users_on:
+        plain = next(each for each in WORKLOADS if each.name == workload.users_on)
+        runs.append((report.WITHOUT_USERS, sides[1], plain))
+    return runs
+
+
 def measure(workloads: list[Workload], sides: list[Kind], rounds: int, *, quick: bool, data_root: Path) -> list[Result]:
     """All rounds. Raises LoadError, BenchError."""
     names = labels(sides)
@@ -65,13 +75,13 @@ def measure(workloads: list[Workload], sides: list[Kind], rounds: int, *, quick:
             for workload in workloads:
                 if number >= (rounds if quick else workload.rounds or rounds):
                     continue
-                order = list(zip(names, sides, strict=True))
-                for name, kind in order if number % 2 == 0 else reversed(order):
+                order = runs_of(workload, names, sides)
+                for name, kind, run in order if number % 2 == 0 else reversed(order):
                     total = workload.quick_total if quick else workload.total
-                    result = run_once(workload, name, kind, total, tls, data_root)
+                    result = replace(run_once(run, name, kind, total, tls, data_root), workload=workload.name)
                     results.append(result)
                     print(
-                        f"round {number + 1}/{rounds}  {workload.name:<10} {report.side_label(workload, name):<10} "
+                        f"round {number + 1}/{rounds}  {workload.name:<10} {report.side_label(workload, name):<13} "
                         f"{report.rate_text(result.rate):>10}/s  "
                         f"p99 {result.p99_ms:8.2f} ms  {result.server_us:7.1f} us of server CPU",
                         file=sys.stderr,

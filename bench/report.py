@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _FIGURES: Final = ("rate", "p50_ms", "p99_ms", "server_us", "rss_mb", "revisions")
 
 
+WITHOUT_USERS: Final = "without users"
+"""The second side in the same rounds, with users switched off."""
+
 _OWN_SIDES: Final = {"etcd": "plaintext", "etcdpy": "encrypted"}
 """Where both sides are etcdpy."""
 
@@ -93,6 +96,11 @@ class Comparison:
             return None
         return self.second.median("rate") / self.without_users.median("rate")
 
+    @property
+    def summaries(self) -> list[Summary]:
+        """All that was measured, the second side last."""
+        return [self.first, *([self.without_users] if self.without_users else []), self.second]
+
 
 def rate_text(rate: float) -> str:
     """Whole numbers, and for what takes its time two digits after the point."""
@@ -103,13 +111,12 @@ def compare(workloads: list[Workload], results: list[Result], sides: tuple[str, 
     """One comparison for each workload that ran on both sides."""
     comparisons: list[Comparison] = []
     for workload in workloads:
-        summaries = [
+        first, second, without = (
             Summary(workload, side, [r for r in results if r.workload == workload.name and r.side == side])
-            for side in sides
-        ]
-        if all(summary.rounds for summary in summaries):
-            without = next((each.second for each in comparisons if each.first.workload.name == workload.users_on), None)
-            comparisons.append(Comparison(summaries[0], summaries[1], without))
+            for side in (*sides, WITHOUT_USERS)
+        )
+        if first.rounds and second.rounds:
+            comparisons.append(Comparison(first, second, without if without.rounds else None))
     return comparisons
 
 
@@ -122,11 +129,11 @@ def print_table(comparisons: list[Comparison], checks: list[SyncCheck], rounds: 
         table.add_column(name, justify="right")
     for comparison in comparisons:
         workload = comparison.first.workload
-        for summary in (comparison.first, comparison.second):
+        for summary in comparison.summaries:
             last = summary is comparison.second
             low, high = summary.spread("rate")
             table.add_row(
-                f"{workload.name}: {workload.what}" if not last else "",
+                f"{workload.name}: {workload.what}" if summary is comparison.first else "",
                 summary.label,
                 rate_text(summary.median("rate")),
                 f"({rate_text(low)} to {rate_text(high)})",
@@ -200,7 +207,7 @@ def write_json(path: Path, comparisons: list[Comparison], checks: list[SyncCheck
                         "median": {figure: round(summary.median(figure), 3) for figure in _FIGURES},
                         "rounds": [result.as_json() for result in summary.rounds],
                     }
-                    for summary in (comparison.first, comparison.second)
+                    for summary in comparison.summaries
                 },
             }
             for comparison in comparisons

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from bench.workloads import Workload
 
+LOGIN_REQUESTS = 100
+
 SERVER_FLAGS = ("--quota-backend-bytes=8589934592", "--log-level=error")
 
 
@@ -110,13 +112,15 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: Cluster
         with Client.of(members[0]) as client:
             if workload.prepare is not None:
                 workload.prepare(client)
-            before = client.revision()
+            logins = 0.0
             if workload.users_on:
                 switch_users_on(client)
+                logins = _cpu_of_logins(workload, target, members)
+            before = _revision(client, workload)
         cpu = {member.name: member.cpu_seconds() for member in members}
         load = workload.send(target, total)
         running = [member for member in members if member.running]
-        spent = sum(member.cpu_seconds() - cpu[member.name] for member in running)
+        spent = sum(member.cpu_seconds() - cpu[member.name] for member in running) - logins
         with Client.of(running[0]) as client:
             gained = _revision(client, workload) - before
         if workload.revisions is not None and gained != load.requests * workload.revisions:
@@ -129,6 +133,13 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: Cluster
                 f"{workload.name} on {side}: only {load.data_bytes} bytes came back; some answers are errors"
             )
         return _result(workload, side, load, spent, sum(member.rss_bytes() for member in running), gained)
+
+
+def _cpu_of_logins(workload: Workload, target: Any, members: Sequence[Member]) -> float:
+    """What the logins of all connections cost, 2 ms each even by fast hashes: by a load that is little else."""
+    before = sum(member.cpu_seconds() for member in members)
+    workload.send(target, LOGIN_REQUESTS)
+    return sum(member.cpu_seconds() for member in members) - before
 
 
 def _revision(client: Client, workload: Workload) -> int:

@@ -50,8 +50,8 @@ class Workload:
     encrypted: bool = False
     """Both sides are etcdpy, the second one with encryption at rest: etcd has none to compare with."""
     users_on: str = ""
-    """With users switched on: the load comes from one that is not root. Names the workload without, of whose rate the
-    same server is to keep USERS_SHARE_MIN."""
+    """With users switched on: the load comes from one that is not root. Names the workload without, which runs beside
+    it in each round: of that rate the same server is to keep USERS_SHARE_MIN."""
     p99_no_worse: bool = False
     server_us_max: float | None = None
 
