@@ -102,7 +102,7 @@ class EncryptionKeeper:
             if not self._encryption.keys.complete and not await self._rewrite():
                 return
             await asyncio.sleep(KEY_FILE_LOOK_SECONDS)
-            self._look()
+            await self._look()
 
     def stats(self) -> EncryptionStats:
         """For /metrics."""
@@ -111,14 +111,21 @@ class EncryptionKeeper:
         }
         return EncryptionStats(done=done, rewritten=self._rewritten)
 
-    def _look(self) -> bool:
+    async def _look(self) -> bool:
         """Whether the key file was changed so that what is stored must follow."""
         masters = self._key_file.changed()
+        if masters is None:
+            return False
         try:
-            return masters is not None and self._encryption.change(masters)
+            keys = self._encryption.changed(masters)
+            if keys is None:
+                return False
+            await asyncio.to_thread(self._encryption.save, keys)
         except StorageError as error:
             log.error("the key file was changed and cannot be used; going on with the keys before", error=str(error))
             return False
+        self._encryption.take(keys)
+        return not keys.complete
 
     async def _rewrite(self) -> bool:
         """Bring everything into the present form. False when that cannot be."""
@@ -131,12 +138,12 @@ class EncryptionKeeper:
                 self._rewritten = before + reencryption.rewritten
                 self._write_early()
                 now = time.monotonic()
-                if now - reported >= REENCRYPT_REPORT_SECONDS:
+                if now - reported >= REENCRYPT_REPORT_SECONDS and not reencryption.finishing:
                     reported = now
                     await self._report(reencryption.done)
-                if now - looked >= KEY_FILE_LOOK_SECONDS:
+                if now - looked >= KEY_FILE_LOOK_SECONDS and not reencryption.finishing:
                     looked = now
-                    if self._look():
+                    if await self._look():
                         return True  # begin anew for those keys
                 pause = REENCRYPT_WAIT_SECONDS if turn is Turn.WAITS else REENCRYPT_PAUSE_SECONDS
                 await asyncio.sleep(pause)

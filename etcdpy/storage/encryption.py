@@ -3,7 +3,7 @@
     master keys (the operator's file)  --wrap-->  data keys (member/KEYS)  --derive-->  a key a process, database
 
 What is stored changes its form in the background (reencryption.py); until that is complete, several forms are read. All
-methods belong to the loop's thread.
+methods but `save` belong to the loop's thread.
 """
 
 from __future__ import annotations
@@ -70,19 +70,37 @@ class Encryption:
         """A database of that kind, seen through its encryption."""
         return SealedDatabase(raw, path, self._forms[name])
 
-    def change(self, masters: MasterKeys) -> bool:
-        """Go on with another key file. Returns whether what is stored has to be rewritten for it.
+    def changed(self, masters: MasterKeys) -> DataKeys | None:
+        """The data keys as another key file wants them, to be saved and then taken; None where they are so already.
 
         A new first key makes a new data key and wraps the ones before it too, so that other master keys are needed no
-        more. Durable on return. Raises EncryptionError; then nothing has changed.
+        more. Raises EncryptionError.
         """
         keys = after_change(self._path, self.keys, masters)
-        if keys == self.keys:
-            return False
-        data_keys.save(self._path, keys)
+        return None if keys == self.keys else keys
+
+    def finished(self) -> DataKeys:
+        """The data keys once every record of both databases has the present form and is durable, to be saved and then
+        taken: without what only older forms need."""
+        current = self.keys.writing_key()
+        if current is None:
+            # All forms remain readable in this process; the next start finds plaintext and no file.
+            return replace(self.keys, databases={name: replace(COMPLETE, plaintext=True) for name in DATABASES})
+        return replace(self.keys, keys=(current,), databases=dict.fromkeys(DATABASES, COMPLETE))
+
+    def save(self, keys: DataKeys) -> None:
+        """Make them durable; two syncs, so on a thread that may wait for the disk, and one at a time. Raises
+        EncryptionError; then nothing has changed."""
+        if keys.complete and not keys.writing:
+            data_keys.remove(self._path)
+        else:
+            data_keys.save(self._path, keys)
+
+    def take(self, keys: DataKeys) -> None:
+        """Go on with keys that are saved."""
         self._take(keys)
-        logger.info("encryption changed", extra={"fields": _fields(keys)})
-        return not keys.complete
+        what = "encryption is complete" if keys.complete else "encryption changed"
+        logger.info(what, extra={"fields": _fields(keys)})
 
     def note_progress(self, done: Mapping[str, float]) -> Callable[[], None]:
         """How far each database is, for who asks for the status. What is returned stores it, on any thread but beside
@@ -90,19 +108,6 @@ class Encryption:
         for name, part in done.items():
             self.keys = self.keys.with_database(name, replace(self.keys.databases[name], done=part))
         return partial(data_keys.save, self._path, self.keys)
-
-    def finish(self) -> None:
-        """Every record of both databases has the present form and is durable: drop what only older forms need."""
-        current = self.keys.writing_key()
-        if current is None:
-            # All forms remain readable in this process; the next start finds plaintext and no file.
-            data_keys.remove(self._path)
-            self.keys = replace(self.keys, databases={name: replace(COMPLETE, plaintext=True) for name in DATABASES})
-        else:
-            keys = replace(self.keys, keys=(current,), databases=dict.fromkeys(DATABASES, COMPLETE))
-            data_keys.save(self._path, keys)
-            self._take(keys)
-        logger.info("encryption is complete", extra={"fields": _fields(self.keys)})
 
 
 def described(keys: DataKeys) -> str:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from etcdpy.storage.errors import StorageError
     from etcdpy.storage.key_file import MasterKeys
     from etcdpy.storage.opening import Opened
-    from etcdpy.storage.reencryption import BatchJob
+    from etcdpy.storage.reencryption import AsideJob
     from etcdpy.storage.sealed_database import SealedDatabase
     from etcdpy.storage.table_rewriting import TableRewriting
 
@@ -505,10 +505,10 @@ class Engine:
         """An empty batch for what the log holds already."""
         return self._log_database.write_batch(sync=False)
 
-    def run_aside(self, job: BatchJob, loop: AbstractEventLoop) -> None:
+    def run_aside(self, job: AsideJob, loop: AbstractEventLoop) -> None:
         """Run a job on the disk thread, after those before it."""
 
-        def finish(finished: BatchJob) -> None:
+        def finish(finished: AsideJob) -> None:
             finished.done = True
             self.failed = self.failed or finished.error
 

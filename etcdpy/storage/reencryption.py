@@ -12,6 +12,7 @@ Beside normal work, on the loop. A start goes on with whatever a crash left: wha
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -57,22 +58,33 @@ class Turn(Enum):
     WAITS = "something else must happen first"
 
 
-class BatchJob:
-    """Writes one batch, without a sync, after the jobs before it; see DiskThread."""
+class AsideJob:
+    """Something done after the jobs before it; see DiskThread."""
 
-    def __init__(self, batch: Batch, path: Path) -> None:
-        self._batch = batch
-        self._path = path
+    def __init__(self, work: Callable[[], None], *, may_fail: bool = False) -> None:
+        self._work = work
+        self._may_fail = may_fail
         self.error: StorageError | None = None
+        """After which nothing that is stored can be relied upon."""
+        self.refusal: StorageError | None = None
+        """Of work that may fail: nothing has changed."""
         self.done = False
 
     def run(self) -> None:
-        """Never raises: see `error`."""
+        """Never raises: see `error` and `refusal`."""
         try:
-            with translated(self._path):
-                self._batch.write()
+            self._work()
         except StorageError as error:
-            self.error = error
+            if self._may_fail:
+                self.refusal = error
+            else:
+                self.error = error
+
+
+def _write_batch(batch: Batch, path: Path) -> None:
+    """Without a sync."""
+    with translated(path):
+        batch.write()
 
 
 class Reencryption:
@@ -89,6 +101,8 @@ class Reencryption:
         """Records so far."""
         self.done = {STATE: 0.0, LOG: 0.0}
         """Estimated part of each database that has the present form."""
+        self.finishing = False
+        """Everything has it, and the data keys are being stored: they must not be changed beside that."""
 
     def steps(self) -> Generator[Turn, None, None]:
         """Yields after a bounded piece of work, 2 ms. What it put into the state is written by whoever writes the
@@ -109,7 +123,12 @@ class Reencryption:
             if finished and engine.states_installed == installed and engine.settled:
                 break
         engine.clear_database_notes()
-        self._encryption.finish()
+        self.finishing = True
+        keys = self._encryption.finished()
+        storing = yield from self._run_aside(AsideJob(partial(self._encryption.save, keys), may_fail=True))
+        if storing.refusal is not None:
+            raise storing.refusal
+        self._encryption.take(keys)
 
     def _check(self) -> None:
         if self._engine.failed is not None:
@@ -153,7 +172,16 @@ class Reencryption:
     def _state_slice(self, position: bytes) -> tuple[int, bytes | None]:
         """The records from `position` on, as many as there is time for. Looked at and put in one turn of the loop, so
         nothing can come between. Returns how many had another form, and where to go on; None at the end."""
-        database, path = self._engine.sealed(STATE)
+        database = self._engine.sealed(STATE)[0]
+        stale, following = self._slice(
+            STATE, position, lambda key, record: self._engine.state.rewrite(*database.open_pair(key, record))
+        )
+        self.rewritten += stale
+        return stale, following
+
+    def _slice(self, name: str, position: bytes, rewrite: Callable[[bytes, bytes], None]) -> tuple[int, bytes | None]:
+        """Look at a slice of records, and give those of another form to `rewrite`. Returns as `_state_slice`."""
+        database, path = self._engine.sealed(name)
         form = database.form
         stale = seen = size = 0
         with translated(path), database.raw_iterator(start=position, verify_checksums=True) as records:
@@ -162,11 +190,9 @@ class Reencryption:
                 if not form.is_current(key, record):
                     stale += 1
                     size += len(record)
-                    self._engine.state.rewrite(*database.open_pair(key, record))
+                    rewrite(key, record)
                 if seen >= REENCRYPT_SLICE_RECORDS or size >= REENCRYPT_SLICE_BYTES:
-                    self.rewritten += stale
                     return stale, key + b"\0"
-        self.rewritten += stale
         return stale, None
 
     # --- the log ---
@@ -198,18 +224,9 @@ class Reencryption:
 
     def _log_slice(self, batch: Batch, position: bytes) -> tuple[int, bytes | None]:
         database, path = self._engine.sealed(LOG)
-        form = database.form
-        stale = seen = size = 0
-        with translated(path), database.raw_iterator(start=position, verify_checksums=True) as records:
-            for key, record in records:
-                seen += 1
-                if not form.is_current(key, record):
-                    stale += 1
-                    size += len(record)
-                    self._put_log_record(batch, key, database.open(key, record), path)
-                if seen >= REENCRYPT_SLICE_RECORDS or size >= REENCRYPT_SLICE_BYTES:
-                    return stale, key + b"\0"
-        return stale, None
+        return self._slice(
+            LOG, position, lambda key, record: self._put_log_record(batch, key, database.open(key, record), path)
+        )
 
     def _put_log_record(self, batch: Batch, key: bytes, value: bytes, path: Path) -> None:
         log = self._engine.log
@@ -230,11 +247,14 @@ class Reencryption:
             self.rewritten += 1
 
     def _write(self, batch: Batch) -> Generator[Turn, None, None]:
-        job = BatchJob(batch, self._engine.sealed(LOG)[1])
+        yield from self._run_aside(AsideJob(partial(_write_batch, batch, self._engine.sealed(LOG)[1])))
+
+    def _run_aside(self, job: AsideJob) -> Generator[Turn, None, AsideJob]:
         self._engine.run_aside(job, self._loop)
         while not job.done:
             yield Turn.WAITS
         self._check()
+        return job
 
     # --- files ---
 

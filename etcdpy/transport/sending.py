@@ -196,10 +196,14 @@ class Sender:
             stream.outbox += chunks
             stream.outbox_bytes += size
             self.pending_bytes += size
-            if stream not in self._stalled:
-                self._ready[stream] = None
             if self.pending_bytes > limits.PENDING_ANSWER_BYTES_HARD_MAX:
                 self.terminate(ErrorCode.ENHANCE_YOUR_CALM, b"too many bytes wait to be read")
+                return
+            if stream in self._stalled:
+                return  # it goes on with the client's WINDOW_UPDATE; a turn for nothing would cost 4 us
+            self._ready[stream] = None
+            if self.quota <= 0:
+                return  # with the turn that is due anyhow, or when the socket or the connection's window opens
         self.wake()
 
     def end_stream(self, stream: Stream, trailers: bytes) -> None:

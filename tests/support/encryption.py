@@ -40,6 +40,17 @@ def masters(path: Path, *ids: str) -> MasterKeys:
     return key_file.load(write_key_file(path, *ids))
 
 
+def change_keys(engine: Engine, wanted: MasterKeys) -> bool:
+    """Go on with other keys, as a running member does; returns whether what is stored must follow."""
+    assert engine.encryption is not None
+    keys = engine.encryption.changed(wanted)
+    if keys is None:
+        return False
+    engine.encryption.save(keys)
+    engine.encryption.take(keys)
+    return not keys.complete
+
+
 def reencrypt(engine: Engine) -> int:
     """Bring all that is stored into the present form; returns how many records had another one."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import plyvel
@@ -103,6 +106,44 @@ def test_it_follows_the_key_file(tmp_path: Path) -> None:
     assert asyncio.run(rotate()) == (False, [])
     engine.close()
     Engine.open(data, masters=masters(key_file, "second")).close()
+
+
+def test_a_slow_disk_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """member/KEYS is synced twice for each change, and once more when all is rewritten."""
+    data, key_file = tmp_path / "data", tmp_path / "keys"
+    filled(data)
+    engine = Engine.open(data, masters=masters(key_file, "first"))
+    assert engine.encryption is not None
+    kept, gaps, synced = engine.encryption, [0.0], []
+    real = os.fsync
+
+    def slow(descriptor: int) -> None:
+        synced.append(threading.current_thread())
+        time.sleep(0.1)
+        real(descriptor)
+
+    monkeypatch.setattr("etcdpy.storage.data_keys.os.fsync", slow)
+
+    async def rotate() -> tuple[bool, list[StorageError]]:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.02, write_key_file, key_file, "second", "first")
+        before = time.monotonic()
+
+        def beat() -> None:
+            nonlocal before
+            now = time.monotonic()
+            gaps.append(now - before)
+            before = now
+            loop.call_later(0.001, beat)
+
+        beat()
+        return await keep(engine, key_file, lambda: kept.keys.writing == 2 and kept.keys.complete)
+
+    assert asyncio.run(rotate()) == (False, [])
+    engine.close()
+    assert len(synced) >= 2
+    assert threading.main_thread() not in synced
+    assert max(gaps) < 0.1
 
 
 def test_a_change_in_the_middle_begins_anew(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError, EncryptionError
 from etcdpy.storage.sealing import MARK, is_sealed
-from tests.support.encryption import find_on_disk, masters, reencrypt
+from tests.support.encryption import change_keys, find_on_disk, masters, reencrypt
 from tests.support.storage import apply_to, flush, new_engine, run, state_key, value, write_batch
 
 if TYPE_CHECKING:
@@ -264,8 +264,8 @@ def test_a_changed_key_file_takes_effect_while_running(tmp_path: Path) -> None:
     engine = new_engine(data, masters=masters(key_file, "first"))
     fill(engine)
     assert engine.encryption is not None
-    assert not engine.encryption.change(masters(key_file, "first", "third"))
-    assert engine.encryption.change(masters(key_file, "second", "first"))
+    assert not change_keys(engine, masters(key_file, "first", "third"))
+    assert change_keys(engine, masters(key_file, "second", "first"))
     write_batch(engine, 5, size=200)
     flush(engine)
     reencrypt(engine)
@@ -287,7 +287,7 @@ def test_an_entry_applied_in_slices_across_a_change_of_keys(tmp_path: Path) -> N
     assert engine._held_batch is not None
     engine.state.gather(engine._held_batch)
     assert engine.encryption is not None
-    assert engine.encryption.change(masters(key_file, "second", "first"))
+    assert change_keys(engine, masters(key_file, "second", "first"))
     engine.state.put(b"sy", b"y")
 
     async def go() -> None:

@@ -57,6 +57,23 @@ def test_answers_wait_for_the_stream_window() -> None:
     assert (len(body.payload), trailers.fields) == (3, {"grpc-status": "0"})
 
 
+def test_what_cannot_go_asks_for_no_turn() -> None:
+    """A thousand readers that never read cost a queue's length each, not a flush."""
+    wire = Wire(settings={frames.SETTING_INITIAL_WINDOW_SIZE: 10})
+    wire.request(1, path="/t.T/Hold")
+    connection, (call,) = wire.connection, wire.held
+    for window_is_the_connections in (False, True):
+        if window_is_the_connections:
+            wire.send(frames.window_update(1, 1 << 20))
+        connection.send_data(call, (bytes(70_000),), 70_000)
+        wire.take()
+        connection.send_data(call, (b"more",), 4)
+        assert not connection.dirty
+    wire.send(frames.window_update(0, 1 << 20))
+    assert data_bytes(wire, 1) > 70_000
+    assert call.outbox is None
+
+
 def test_a_window_may_become_negative() -> None:
     wire = Wire(settings={frames.SETTING_INITIAL_WINDOW_SIZE: 10})
     wire.request(1, b"x" * 20)
