@@ -50,8 +50,12 @@ AUDIT_KEY_BYTES_MAX: Final = 1024
 # --- transport: TLS ---
 
 TLS_FILE_BYTES_MAX: Final = 8 * 1024 * 1024
-"""The largest certificate, key, CA or CRL file that is read. They are read on the loop; a full CA bundle of a
-distribution is 0.25 MiB and a CRL of 100,000 serials about 4 MiB."""
+"""The largest certificate, key, CA or CRL file that is read; a full CA bundle of a distribution is 0.25 MiB and a CRL
+of 100,000 serials about 4 MiB."""
+
+TLS_ON_LOOP_BYTES_MAX: Final = 16 * 1024
+"""All files of a listener or dialler together, up to which they are read on the loop when one has changed: some ten
+certificates, 8 ms. Larger ones are read by a thread."""
 
 TLS_SESSIONS_CACHED_MAX: Final = 1024
 """TLS 1.2 sessions that OpenSSL may keep for resumption before the context is replaced by a fresh one. Python cannot

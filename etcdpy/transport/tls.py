@@ -37,6 +37,7 @@ from etcdpy.transport.tls_files import (
 )
 from etcdpy.transport.tls_handshake import Handshake, WatchedContext, note_server_name, watch
 from etcdpy.transport.tls_options import ServerTlsConfig, TlsConfigError, apply_options, check_options
+from etcdpy.transport.tls_reload import FollowingContext
 from etcdpy.transport.tls_selfsigned import SelfSigned, ensure_self_signed
 
 if TYPE_CHECKING:
@@ -136,16 +137,14 @@ class ServerTls:
             self._revoked = FileSet(
                 [config.crl_file], lambda contents: parse_revocation_list(config.crl_file, contents[0]), wall_ns
             )
-        self._context = self._build()
+        self._context = FollowingContext((self._pair, self._authorities, self._revoked), self._build)
         self._report_start()
 
     # --- TlsSource ---
 
     def context(self) -> ssl.SSLContext:
-        """The context for one new connection, from the files as they are now. Costs a stat for each file."""
-        if self._refresh() or self._context.session_stats()["number"] > limits.TLS_SESSIONS_CACHED_MAX:
-            self._context = self._build()
-        return self._context
+        """The context for one new connection, from the files as they are now; large ones as they were a moment ago."""
+        return self._context.current(sessions_max=limits.TLS_SESSIONS_CACHED_MAX)
 
     def check_peer(self, ssl_object: ssl.SSLObject | ssl.SSLSocket) -> None:
         """After the handshake: the CRL, the allowed names, and validity once more. Raises PeerRefused.
@@ -239,8 +238,7 @@ class ServerTls:
 
     def certificates(self) -> list[LoadedCertificate]:
         """Every certificate in use, from the files as they are now: for the expiry gauge."""
-        if self._refresh():
-            self._context = self._build()
+        self._context.current()
         pair = self._pair.value.certificates
         rows = [loaded(self.config.cert_file, "server", pair[0])]
         rows += [loaded(self.config.cert_file, "server-chain", certificate) for certificate in pair[1:]]
@@ -250,14 +248,6 @@ class ServerTls:
         return rows
 
     # --- inside ---
-
-    def _refresh(self) -> bool:
-        changed = self._pair.refresh()
-        if self._authorities is not None:
-            changed = self._authorities.refresh() or changed
-        if self._revoked is not None:
-            changed = self._revoked.refresh() or changed
-        return changed
 
     def _build(self) -> ssl.SSLContext:
         context, quiet = WatchedContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -12,6 +12,7 @@ from cryptography import x509
 from etcdpy.transport import tls_refusal as refusal
 from etcdpy.transport.tls_files import FileSet, KeyPair, load_key_pair, parse_authorities, parse_key_pair, trust
 from etcdpy.transport.tls_options import TlsConfigError, apply_options, check_options
+from etcdpy.transport.tls_reload import FollowingContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,16 +68,11 @@ class ClientTls:
         if config.verify and config.trusted_ca_file:
             path = config.trusted_ca_file
             self._authorities = FileSet([path], lambda contents: parse_authorities(path, contents[0]), wall_ns)
-        self._context = self._build()
+        self._context = FollowingContext((self._pair, self._authorities), self._build)
 
     def context(self) -> ssl.SSLContext:
-        """The context for one new connection, from the files as they are now."""
-        changed = self._pair is not None and self._pair.refresh()
-        if self._authorities is not None:
-            changed = self._authorities.refresh() or changed
-        if changed:
-            self._context = self._build()
-        return self._context
+        """The context for one new connection, from the files as they are now; large ones as they were a moment ago."""
+        return self._context.current()
 
     def certificates(self) -> tuple[x509.Certificate, ...]:
         """What we show, leaf first, as at the last dial."""

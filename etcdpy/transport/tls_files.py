@@ -76,10 +76,17 @@ class FileSet(Generic[T]):
         self._digest: object = _digest(contents)
         self.value = parse(contents)
 
+    def is_stale(self) -> bool:
+        """Whether `refresh` would read the files. One stat each."""
+        return tuple(_signature(path) for path in self.paths) != self._signature
+
+    def size_bytes(self) -> int:
+        """Of all files as they are now."""
+        return sum(signature[2] for path in self.paths if len(signature := _signature(path)) > 2)
+
     def refresh(self) -> bool:
         """Take changed files in. Returns whether `value` is new; a changed set that cannot be used is logged once."""
-        signature = tuple(_signature(path) for path in self.paths)
-        if signature == self._signature:
+        if not self.is_stale():
             return False
         # The signature is taken before the content: a write in between shows at the next call.
         self._signature = self._settled_signature()
@@ -168,9 +175,10 @@ def parse_authorities(path: str, content: bytes) -> tuple[x509.Certificate, ...]
 
 
 def trust(context: ssl.SSLContext, certificates: Sequence[x509.Certificate]) -> None:
-    """Let a context trust whatever these have signed. Raises ssl.SSLError."""
-    ders = [certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates]
-    context.load_verify_locations(cadata=b"".join(ders))
+    """Let a context trust whatever these have signed. Raises ssl.SSLError. One by one, so that a thread that does it
+    for many, 0.4 ms each, lets the loop in between."""
+    for certificate in certificates:
+        context.load_verify_locations(cadata=certificate.public_bytes(serialization.Encoding.DER))
 
 
 def parse_certificates(path: str, content: bytes) -> tuple[x509.Certificate, ...]:

@@ -26,7 +26,7 @@ from etcdpy.transport.tls_options import ServerTlsConfig, TlsConfigError
 from tests.fuzz.damage import mutate
 from tests.fuzz.harness import STALL_SECONDS, Watch, Wrong
 from tests.fuzz.peer import backend_bytes
-from tests.support.certificates import TestAuthority, feed
+from tests.support.certificates import TestAuthority, feed, wait_for_files
 from tests.support.memory_backend import MemoryBackend
 from tests.support.storage import check_prefix, copy_dir, flush, new_engine, write_batch
 
@@ -241,6 +241,7 @@ class Certificates:
                 files[name].write_bytes(mutate(draw, source, others))
                 with watch.input():
                     context = tls.context()
+                wait_for_files(tls)
                 if not isinstance(context, ssl.SSLContext):
                     raise Wrong("no context")
                 if number % 4 == 3:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
+    from etcdpy.transport.tls import ServerTls
+
 
 def run_pki(*arguments: str, typed: str | None = None) -> Result:
     """One command line of `etcdpy pki`."""
@@ -192,3 +194,10 @@ def _step(side: ssl.SSLObject) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def wait_for_files(tls: ServerTls) -> None:
+    """Until a thread that reads large files is done."""
+    thread = tls._context._thread
+    if thread is not None:
+        thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from etcdpy import limits
 from etcdpy.transport import tls_files
 from etcdpy.transport.tls import LoadedCertificate, ServerTls, ServerTlsConfig, certificate_expiry
-from tests.support.certificates import Leaf, TestAuthority, client, shake_hands
+from tests.support.certificates import Leaf, TestAuthority, client, shake_hands, wait_for_files
 
 LOGGER = "etcdpy.transport.tls"
 
@@ -67,6 +68,30 @@ def listener(tmp_path: Path) -> Listener:
 @pytest.fixture(autouse=True)
 def _info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
+
+
+def test_large_files_are_read_by_a_thread(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = []
+    real = tls_files.parse_revocation_list
+
+    def parse(path: str, content: bytes) -> tls_files.RevocationList:
+        readers.append(threading.current_thread())
+        return real(path, content)
+
+    monkeypatch.setattr("etcdpy.transport.tls.parse_revocation_list", parse)
+    assert listener.lets_in(listener.alice)
+    alice = x509.load_pem_x509_certificate(Path(listener.alice.cert).read_bytes()).serial_number
+    revoked = listener.ca.revocation_list(alice, *range(10**20, 10**20 + 1000)).public_bytes(Encoding.DER)
+    assert len(revoked) > limits.TLS_ON_LOOP_BYTES_MAX
+    replace(str(listener.crl), revoked, in_place=False)
+    listener.tls.context()
+    wait_for_files(listener.tls)
+    assert not listener.lets_in(listener.alice)
+    assert readers
+    assert threading.main_thread() not in readers
+    listener.crl.write_bytes(listener.ca.revocation_list(7).public_bytes(Encoding.DER))
+    assert listener.lets_in(listener.alice)
+    assert readers[-1] is threading.main_thread()
 
 
 def replace(path: str, content: bytes, *, in_place: bool) -> None:
