@@ -63,7 +63,7 @@ def wait_complete(member: Member, key_id: str) -> None:
         return found is not None and found[0].complete and {each.wrapped_by for each in found[0].keys} == {key_id}
 
     wait_until(complete, COMPLETE_SECONDS_MAX)
-    assert member.metric(RATIO % "log") == member.metric(RATIO % "state") == 1
+    wait_until(lambda: member.metric(RATIO % "log") == member.metric(RATIO % "state") == 1)  # a moment after the file
 
 
 def is_plaintext(member: Member) -> bool:
