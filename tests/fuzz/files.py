@@ -213,6 +213,13 @@ def _certificates() -> dict[str, bytes]:
         }
 
 
+def _write_honest(directory: Path, *names: str) -> dict[str, Path]:
+    files = {name: directory / name for name in names}
+    for name, path in files.items():
+        path.write_bytes(_certificates()[name])
+    return files
+
+
 class Certificates:
     """Certificates, keys, CA bundles and revocation lists, at start and then under a server that runs."""
 
@@ -223,9 +230,7 @@ class Certificates:
     def play(self, draw: Random, watch: Watch) -> None:
         honest = _certificates()
         with _directory() as directory:
-            files = {name: directory / name for name in ("ca", "cert", "key", "crl")}
-            for name, path in files.items():
-                path.write_bytes(honest[name])
+            files = _write_honest(directory, "ca", "cert", "key", "crl")
             config = ServerTlsConfig(
                 cert_file=str(files["cert"]),
                 key_file=str(files["key"]),
@@ -268,11 +273,8 @@ class Handshakes:
     tries = 20
 
     def play(self, draw: Random, watch: Watch) -> None:
-        honest = _certificates()
         with _directory() as directory:
-            for name in ("ca", "cert", "key"):
-                (directory / name).write_bytes(honest[name])
-            cert, key, ca = (str(directory / name) for name in ("cert", "key", "ca"))
+            cert, key, ca = map(str, _write_honest(directory, "cert", "key", "ca").values())
             config = ServerTlsConfig(cert, key, ca, client_cert_auth=True)
             tls = ServerTls(config, now=time.time)
             hello = _client_hello(ca)

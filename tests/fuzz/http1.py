@@ -13,8 +13,8 @@ from etcdpy.peer.handler import SNAPSHOT_PATH
 from etcdpy.proto import lease_pb2, rpc_pb2
 from etcdpy.raft.message import encode_message
 from tests.fuzz.damage import cut, mutate
-from tests.fuzz.harness import STALL_SECONDS, Watch, Wrong
-from tests.fuzz.member import FuzzedMember, MemoryTransport
+from tests.fuzz.harness import Watch, Wrong
+from tests.fuzz.member import MemberSurface, MemoryTransport
 from tests.fuzz.peer import any_raft_message, framed_snapshot
 from tests.fuzz.requests import ENDING, any_message
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from google.protobuf.descriptor import MethodDescriptor
+
+    from tests.fuzz.member import FuzzedMember
 
 _METHODS: Final = ("GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "CONNECT", "TRACE", "BREW", "get", "")
 _CLIENT_PATHS: Final = (
@@ -56,36 +58,32 @@ _REFUSALS_OF_500: Final = (
 )
 
 
-class ClientHttp:
+class ClientHttp(MemberSurface):
     """What a browser, a scraper or an attacker may say to the client port."""
 
     name = "http1-client"
-    stall_seconds = STALL_SECONDS
     requests = 150
 
-    def play(self, draw: Random, watch: Watch) -> None:
-        with FuzzedMember() as member:
-            handler = member.client_http()
-            for _ in range(self.requests):
-                data = _request(draw, draw.choice(_CLIENT_PATHS), _json_body(draw), [])
-                _converse(draw, watch, member, member.http_connection(handler), data)
+    def talk(self, draw: Random, watch: Watch, member: FuzzedMember) -> None:
+        handler = member.client_http()
+        for _ in range(self.requests):
+            data = _request(draw, draw.choice(_CLIENT_PATHS), _json_body(draw), [])
+            _converse(draw, watch, member, member.http_connection(handler), data)
 
 
-class GatewayHttp:
+class GatewayHttp(MemberSurface):
     """JSON for every call that the gateway serves: any values, in any spelling, then damaged."""
 
     name = "http1-gateway"
-    stall_seconds = STALL_SECONDS
     requests = 120
 
-    def play(self, draw: Random, watch: Watch) -> None:
-        with FuzzedMember() as member:
-            handler = member.client_http()
-            table = [(path, routes()[path]) for path in sorted(routes()) if routes()[path].name not in ENDING]
-            for _ in range(self.requests):
-                path, method = draw.choice(table)
-                transport = member.http_connection(handler)
-                _converse(draw, watch, member, transport, _request(draw, path, self._body(draw, method), []))
+    def talk(self, draw: Random, watch: Watch, member: FuzzedMember) -> None:
+        handler = member.client_http()
+        table = [(path, routes()[path]) for path in sorted(routes()) if routes()[path].name not in ENDING]
+        for _ in range(self.requests):
+            path, method = draw.choice(table)
+            transport = member.http_connection(handler)
+            _converse(draw, watch, member, transport, _request(draw, path, self._body(draw, method), []))
 
     def _body(self, draw: Random, method: MethodDescriptor) -> bytes:
         request = any_message(draw, method.input_type)
@@ -94,31 +92,29 @@ class GatewayHttp:
         return any_json(draw, told)
 
 
-class PeerHttp:
+class PeerHttp(MemberSurface):
     """What a host with a member's certificate may say to the peer port."""
 
     name = "http1-peer"
-    stall_seconds = STALL_SECONDS
     requests = 100
 
-    def play(self, draw: Random, watch: Watch) -> None:
-        with FuzzedMember() as member:
-            member.loop.call_soon(member.network.add_peer, 2, ["http://127.0.0.1:1"])
-            honest = [
-                "X-Server-From: 2",
-                "X-Server-Version: 3.7.0",
-                "X-Min-Cluster-Version: 3.0.0",
-                f"X-Etcd-Cluster-ID: {member.replica.membership.cluster_id:x}",
-                f"X-Raft-To: {member.replica.own_id:x}",
-                "X-PeerURLs: http://127.0.0.1:1",
-            ]
-            for _ in range(self.requests):
-                if member.is_over:
-                    return
-                path = draw.choice(_PEER_PATHS)
-                body = _peer_body(draw, path, member.replica.own_id)
-                data = _request(draw, path, body, honest if draw.random() < 0.9 else honest[:3])
-                _converse(draw, watch, member, member.peer_connection(), data)
+    def talk(self, draw: Random, watch: Watch, member: FuzzedMember) -> None:
+        member.loop.call_soon(member.network.add_peer, 2, ["http://127.0.0.1:1"])
+        honest = [
+            "X-Server-From: 2",
+            "X-Server-Version: 3.7.0",
+            "X-Min-Cluster-Version: 3.0.0",
+            f"X-Etcd-Cluster-ID: {member.replica.membership.cluster_id:x}",
+            f"X-Raft-To: {member.replica.own_id:x}",
+            "X-PeerURLs: http://127.0.0.1:1",
+        ]
+        for _ in range(self.requests):
+            if member.is_over:
+                return
+            path = draw.choice(_PEER_PATHS)
+            body = _peer_body(draw, path, member.replica.own_id)
+            data = _request(draw, path, body, honest if draw.random() < 0.9 else honest[:3])
+            _converse(draw, watch, member, member.peer_connection(), data)
 
 
 def _peer_body(draw: Random, path: str, own_id: int) -> bytes:

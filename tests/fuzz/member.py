@@ -30,9 +30,11 @@ from etcdpy.server.tokens import make_tokens
 from etcdpy.transport.calls import Peer
 from etcdpy.transport.connection import Http2Protocol
 from etcdpy.transport.http1 import Http1Protocol
+from tests.fuzz.harness import STALL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from random import Random
 
     from etcdpy.transport.exchange import HttpHandler
     from tests.fuzz.harness import Watch
@@ -251,6 +253,22 @@ class FuzzedMember:
             quiet = quiet + 1 if done() else 0
             if quiet >= QUIET_TURNS:
                 return
+
+
+class MemberSurface:
+    """A door of a fresh member; a Surface."""
+
+    name: str
+    stall_seconds = STALL_SECONDS
+
+    def play(self, draw: Random, watch: Watch) -> None:
+        """See Surface."""
+        with FuzzedMember() as member:
+            self.talk(draw, watch, member)
+
+    def talk(self, draw: Random, watch: Watch, member: FuzzedMember) -> None:
+        """Send the inputs of one seed to it."""
+        raise NotImplementedError
 
 
 async def _unreachable(url: str, _factory: object) -> Any:

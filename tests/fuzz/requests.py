@@ -13,8 +13,8 @@ from etcdpy.proto import rpc_pb2
 from etcdpy.transport import frames
 from etcdpy.transport.frames import PREFACE, frame
 from tests.fuzz.damage import mutate
-from tests.fuzz.harness import STALL_SECONDS, Watch, Wrong
-from tests.fuzz.member import FuzzedMember, MemoryTransport
+from tests.fuzz.harness import Watch, Wrong
+from tests.fuzz.member import MemberSurface, MemoryTransport
 from tests.support.wire import headers, message
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
     from google.protobuf.message import Message
+
+    from tests.fuzz.member import FuzzedMember
 
 _KEYS: Final = (b"", b"\0", b"a", b"a", b"b", b"k1", b"k2", b"\xff", b"\xff\xff", b"k" * 300)
 _NUMBERS: Final = (0, 0, 1, 1, 2, 3, 10, 128, -1, 2**31 - 1, 2**53, 2**63 - 1, -(2**63))
@@ -38,31 +40,29 @@ ENDING: Final = ("MemberAdd", "MemberRemove", "MemberPromote", "MemberUpdate", "
 _NOT_PARSED: Final = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
 
 
-class Requests:
+class Requests(MemberSurface):
     """A conversation of some tens of calls with a fresh member."""
 
     name = "grpc"
-    stall_seconds = STALL_SECONDS
     calls = 150
 
-    def play(self, draw: Random, watch: Watch) -> None:
-        with FuzzedMember() as member:
-            transport = member.grpc_connection()
-            reader = Answers()
-            wide = frames.settings({frames.SETTING_INITIAL_WINDOW_SIZE: 1 << 30}) + frames.window_update(0, 1 << 30)
-            member.work(Watch(), lambda: transport.feed(PREFACE + wide), lambda: True)
-            for number in range(self.calls):
-                service, method = draw.choice(_METHODS) if draw.random() < 0.8 else _TXN
-                if method.name in ENDING and number < self.calls - 1:
-                    continue
-                body = _body(draw, method)
-                stream = 2 * number + 1
-                data = _call(service, method, stream, body)
-                watch.inputs += 1
-                _ask(member, watch, transport, data, _answered(reader, transport, stream, method))
-                reader.judge(transport, stream, method, body)
-            if transport.is_closing():
-                raise Wrong("the connection was closed")
+    def talk(self, draw: Random, watch: Watch, member: FuzzedMember) -> None:
+        transport = member.grpc_connection()
+        reader = Answers()
+        wide = frames.settings({frames.SETTING_INITIAL_WINDOW_SIZE: 1 << 30}) + frames.window_update(0, 1 << 30)
+        member.work(Watch(), lambda: transport.feed(PREFACE + wide), lambda: True)
+        for number in range(self.calls):
+            service, method = draw.choice(_METHODS) if draw.random() < 0.8 else _TXN
+            if method.name in ENDING and number < self.calls - 1:
+                continue
+            body = _body(draw, method)
+            stream = 2 * number + 1
+            data = _call(service, method, stream, body)
+            watch.inputs += 1
+            _ask(member, watch, transport, data, _answered(reader, transport, stream, method))
+            reader.judge(transport, stream, method, body)
+        if transport.is_closing():
+            raise Wrong("the connection was closed")
 
 
 def _answered(reader: Answers, transport: MemoryTransport, stream: int, method: MethodDescriptor) -> Callable[[], bool]:

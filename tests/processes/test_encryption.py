@@ -105,8 +105,12 @@ def test_three_members_there_and_back_under_a_writer(tmp_path: Path) -> None:
         client = cluster.client(cluster.leader())
         fill(client, 0, 2000)
         As(client).add_user(USER, PASSWORD)
-        for member in cluster.members:
-            assert {needle for _, needle in find_on_disk(member.data_dir, NEEDLES)} >= set(NEEDLES[:3])
+        for member in cluster.members:  # those that follow hear of the last commit with the next heartbeat
+
+            def is_readable(member: Member = member) -> bool:
+                return {needle for _, needle in find_on_disk(member.data_dir, NEEDLES)} >= set(NEEDLES[:3])
+
+            wait_until(is_readable)
         with Writer(cluster, b"w/" + SECRET_KEY) as writer:
             for member in cluster.members:
                 keys = write_key_file(tmp_path / f"keys-{member.name}", "first")
