@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import report, saving
+from bench.__main__ import runs_of
 from bench.sides import BenchError, Result, make_certificates, run_once, started
 from bench.sync_check import SyncCheck
 from bench.workloads import WORKLOADS, Workload
@@ -65,6 +66,23 @@ def test_an_encrypted_workload_compares_etcdpy_with_itself(tls: ClusterTls, tmp_
             assert (members[0].data_dir / "member" / "KEYS").exists() is encrypted
         assert report.side_label(workload, side) == label
         assert report.side_label(WORKLOADS[0], side) == side
+
+
+def test_users_are_compared_with_the_same_rounds_without(capsys: pytest.CaptureFixture[str]) -> None:
+    workload = dataclasses.replace(next(each for each in WORKLOADS if each.users_on), ratio_min=1.0)
+    runs = runs_of(workload, ("etcd", "etcdpy"), ["etcd", "etcdpy"])
+    assert [(name, kind, run.name) for name, kind, run in runs] == [
+        ("etcd", "etcd", workload.name),
+        ("etcdpy", "etcdpy", workload.name),
+        (report.WITHOUT_USERS, "etcdpy", workload.users_on),
+    ]
+    rates = {"etcd": 50.0, "etcdpy": 80.0, report.WITHOUT_USERS: 100.0}
+    results = [Result(workload.name, side, rate, 1.0, 5.0, 10.0, 50.0, 1000) for side, rate in rates.items()]
+    (comparison,) = report.compare([workload], results, ("etcd", "etcdpy"))
+    assert comparison.share_of_rate == 0.8
+    assert comparison.missed() == ["80% of the rate without users, goal 85%"]
+    report.print_table([comparison], [], 1)
+    assert report.WITHOUT_USERS in capsys.readouterr().out
 
 
 def test_medians_ratios_and_goals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
