@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
 
 def run_offline(ctx: click.Context, *words: str) -> NoReturn:
-    """Become `etcdpyutl` with these words, and the --write-out that stood before them."""
+    """Become `etcdpyutl` with these words, behind the --write-out that stood before them."""
     form = global_values(ctx).get("write_out")
-    # What stands in two places is deprecated in one: whoever reads it in a script learns where it is now.
     named = " ".join(word for word in words[:2] if not word.startswith("-"))
     sys.stderr.write(f"Deprecated: Use `etcdpyutl {named}` instead.\n\n")
     sys.stderr.flush()
-    command = [sys.executable, "-m", "etcdpy.utl", *words, *([f"--write-out={form}"] if form else [])]
+    command = [sys.executable, "-m", "etcdpy.utl", *([f"--write-out={form}"] if form else []), *words]
     os.execv(sys.executable, command)  # noqa: S606  # no shell is wanted

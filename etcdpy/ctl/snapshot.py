@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -12,9 +12,6 @@ from etcdpy.ctl.calls import exactly
 from etcdpy.ctl.offline import run_offline
 from etcdpy.ctl.options import global_options
 from etcdpy.ctl.session import DEADLINE_TEXT, Session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @click.group("snapshot", cls=Group, globals_=global_options, short_help="Manages etcd node snapshots")
@@ -75,14 +72,15 @@ def _save(session: Session, path: Path) -> str:
     except SnapshotFailed as error:
         text = str(error)
     except OSError as error:
-        part = error.filename or path
-        text = f"could not open {part} (open {part}: {(error.strerror or str(error)).lower()})"
+        reason = (error.strerror or str(error)).lower()
+        part = error.filename  # of what cannot be opened; writing knows no name
+        text = f"could not open {part} (open {part}: {reason})" if part else f"could not write snapshot: {reason}"
     finally:
         progress.end()
     raise Failure(Exit.INTERRUPTED, text)
 
 
-def _moved(name: str, short_help: str) -> Callable[..., None]:
+def _moved(name: str, short_help: str) -> None:
     @snapshot.command(
         name,
         short_help=short_help,
@@ -92,8 +90,6 @@ def _moved(name: str, short_help: str) -> Callable[..., None]:
     @click.pass_context
     def pass_on(ctx: click.Context, words: tuple[str, ...]) -> NoReturn:
         run_offline(ctx, "snapshot", name, *words)
-
-    return pass_on
 
 
 _moved("status", "The same as `etcdpyutl snapshot status`")

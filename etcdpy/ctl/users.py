@@ -10,6 +10,7 @@ from etcdpy.commandline import Command, Exit, Failure, Group
 from etcdpy.ctl.calls import ask, exactly, tell
 from etcdpy.ctl.options import ask_secret, global_options
 from etcdpy.ctl.session import CallFailed, Session
+from etcdpy.errors import RootRoleNotFound
 
 # --- auth ---
 
@@ -39,7 +40,7 @@ def auth_enable(ctx: click.Context, words: tuple[str, ...]) -> None:
     try:
         ask(session, "AUTH_ENABLE", rpc_pb2.AuthEnableRequest())
     except CallFailed as failed:
-        if failed.text != "etcdserver: root user does not have root role":
+        if failed.text != RootRoleNotFound.message:
             raise
         ask(session, "ROLE_ADD", rpc_pb2.AuthRoleAddRequest(name="root"))
         ask(session, "USER_GRANT_ROLE", rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root"))
