@@ -321,6 +321,9 @@ HTTP_PIPELINED_BYTES_MAX: Final = 64 * 1024
 HTTP_STREAMED_BYTES_WAITING_MAX: Final = 1024 * 1024
 """Bytes of a streamed request body that wait for the handler; then the socket is not read. Four reads of the loop."""
 
+WEBSOCKET_MESSAGE_OVERHEAD_BYTES: Final = 64
+"""What an unread message counts beside its bytes, so that empty ones are not free."""
+
 HTTP_LINGER_SECONDS: Final = 0.5
 """How long the rest of a streamed body is taken after an answer that refuses it. Go's server waits as long."""
 

@@ -25,12 +25,14 @@ from etcdpy.gateway.metadata import head_of
 from etcdpy.gateway.plain_json import read_plain
 from etcdpy.gateway.scanner import JsonError, Scanner
 from etcdpy.gateway.to_json import in_stream, quote, to_json, to_json_steps
+from etcdpy.gateway.websocket import upgraded
 from etcdpy.proto import election_pb2, http_pb2, lock_pb2, rpc_pb2
 from etcdpy.transport.calls import Kind, Peer
 from etcdpy.transport.exchange import HttpRequest, HttpResponse
 from etcdpy.transport.framing import too_large
 from etcdpy.transport.http1_stream import BodyLost
 from etcdpy.transport.local_calls import LocalCall, LocalStreamCall
+from etcdpy.transport.websocket import wants_websocket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
@@ -117,6 +119,7 @@ class Gateway:
             path: (descriptor, methods[f"/{descriptor.containing_service.full_name}/{descriptor.name}".encode()])
             for path, descriptor in routes().items()
         }
+        self._streamed = streamed_paths()
         self._streams: set[LocalStreamCall] = set()
 
     def end_endless(self) -> None:
@@ -126,6 +129,8 @@ class Gateway:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; its path begins with /v3/ or /v3beta/."""
+        if wants_websocket(request):
+            return self._upgraded(request)
         try:
             descriptor, method, head, peer = self._call_of(request)
             if method.kind is Kind.BIDI:
@@ -137,6 +142,16 @@ class Gateway:
                 return await self._unary(head, peer, descriptor, body)
         except EtcdError as error:
             return _refusal(error)
+
+    def _upgraded(self, request: HttpRequest) -> HttpResponse:
+        path = unquote(request.path)
+        return upgraded(
+            request,
+            self.handle,
+            self._spawn,
+            streamed=path.replace("/v3beta/", "/v3/", 1) in self._streamed,
+            message_bytes_max=limits.JSON_STREAM_BACKLOG_BYTES + 2 * self._max_receive_bytes,
+        )
 
     def _call_of(self, request: HttpRequest) -> _CallOf:
         """What a request's head says of the call; found out once for the requests that share it. Raises StatusError."""

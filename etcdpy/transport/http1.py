@@ -20,6 +20,7 @@ from etcdpy.transport.exchange import (
 )
 from etcdpy.transport.http1_known import KnownHead, KnownHeads, http_date, reason, whole_answer
 from etcdpy.transport.http1_stream import AnswerOwner, EndlessAnswer, RequestBody
+from etcdpy.transport.websocket import Upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -381,6 +382,9 @@ class Http1Protocol(asyncio.Protocol):
         if self._lost or self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         body = response.body
+        if isinstance(body, Upgrade):
+            self._upgrade(response, body)
+            return
         headers = list(response.headers)
         names = {name.lower() for name, _ in headers}
         if "date" not in names:
@@ -445,6 +449,22 @@ class Http1Protocol(asyncio.Protocol):
         self._cancel_timer()
         transport.set_protocol(answer)
         owner.begin(answer)
+
+    def _upgrade(self, response: HttpResponse, owner: Upgrade) -> None:
+        """Give the connection to another protocol. What the client has sent behind its request is for that one."""
+        transport = self._open_transport()
+        if transport.is_closing() or self._at_eof:
+            transport.abort()
+            return
+        start = self._http.send(
+            h11.InformationalResponse(
+                status_code=response.status, headers=response.headers, reason=reason(response.status)
+            )
+        )
+        self._write(start)
+        self._server.remove_connection(self)
+        self._cancel_timer()
+        owner.take_over(self._server, transport, self._http.trailing_data[0] + self._next)
 
     def _write(self, *parts: bytes | None) -> None:
         transport = self._open_transport()
