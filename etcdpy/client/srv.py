@@ -28,6 +28,12 @@ def lookup_srv(name: str) -> list[tuple[str, int]]:
     return [(record.target.to_text(omit_final_dot=True), record.port) for record in records]
 
 
+def record_names(domain: str, service_name: str) -> list[tuple[str, str]]:
+    """The schemes of endpoints, each with the name whose SRV records list them."""
+    suffix = f"-{service_name}" if service_name else ""
+    return [(scheme, f"_{service}{suffix}._tcp.{domain}") for scheme, service in _SERVICES]
+
+
 def client_endpoints(domain: str, service_name: str = "", lookup: Lookup = lookup_srv) -> list[str]:
     """`https://host:port` and `http://host:port`, those with TLS first. Raises OSError when neither service is there.
 
@@ -35,9 +41,9 @@ def client_endpoints(domain: str, service_name: str = "", lookup: Lookup = looku
     """
     found: list[str] = []
     failures = []
-    for scheme, service in _SERVICES:
+    for scheme, name in record_names(domain, service_name):
         try:
-            targets = lookup(f"_{service}{f'-{service_name}' if service_name else ''}._tcp.{domain}")
+            targets = lookup(name)
         except OSError as error:
             failures.append(str(error))
         else:

@@ -22,8 +22,24 @@ class Asker(Protocol):
         """Make a unary call."""
         ...
 
+    async def encoded(self, method: Method[Any, Any], request: Message, caller: Caller) -> bytes:
+        """The same, with the answer's bytes."""
+        ...
 
-class Namespaced:
+
+class _Changing:
+    """Looks into answers, so it encodes them again."""
+
+    async def call(self, method: Method[Any, Answer], request: Message, caller: Caller) -> Answer:
+        raise NotImplementedError
+
+    async def encoded(self, method: Method[Any, Any], request: Message, caller: Caller) -> bytes:
+        """See Asker."""
+        body: bytes = (await self.call(method, request, caller)).SerializeToString()
+        return body
+
+
+class Namespaced(_Changing):
     """Keys get the namespace on their way in and lose it on their way out."""
 
     def __init__(self, inner: Asker, namespace: Namespace) -> None:
@@ -35,7 +51,7 @@ class Namespaced:
         return self._namespace.out_of(await self._inner.call(method, self._namespace.into(request), caller))
 
 
-class Ordered:
+class Ordered(_Changing):
     """--experimental-serializable-ordering: no read shows an older revision than a read before it.
 
     A member that is behind is passed over for the next one; when all are, and again, the read is refused in the words

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from etcdpy import limits
+from etcdpy.client.srv import record_names
 from etcdpy.commandline import Exit, Failure
 from etcdpy.server import logs
 from etcdpy.server.discovery_srv import Target, lookup_srv
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logs.get("etcdmain")
 
-_SERVICES: Final = (("https", "etcd-client-ssl"), ("http", "etcd-client"))
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]:([^:\[\]]*)")
 _PLAIN: Final = re.compile(r"([^:\[\]]*):([^:\[\]]*)")
 
@@ -57,17 +57,17 @@ async def discover(
     """The endpoints that DNS lists; none where no domain is given. Raises Failure, TlsConfigError."""
     if not domain:
         return []
-    suffix = f"-{service_name}" if service_name else ""
     found: list[Found] = []
     problems = []
-    for scheme, service in _SERVICES:
+    names = record_names(domain, service_name)
+    for scheme, name in names:
         try:
-            for target in await lookup(f"_{service}{suffix}._tcp.{domain}"):
+            for target in await lookup(name):
                 host = f"[{target.host}]" if ":" in target.host else target.host
                 found.append(Found(f"{scheme}://{host}:{target.port}", target))
         except OSError as error:
             problems.append(str(error))
-    if len(problems) == len(_SERVICES):
+    if len(problems) == len(names):
         raise Failure(Exit.ERROR, f"dns lookup errors: {' and '.join(problems)}")
     fields = {"srv-server": domain, "endpoints": [each.url for each in found]}
     log.info("discovered cluster from SRV", **fields)

@@ -13,7 +13,6 @@ from etcdpy.proxy.upstream import caller_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from etcdpy.client.call import Answer
     from etcdpy.proxy.asking import Asker
     from etcdpy.proxy.cache import RangeCache
     from etcdpy.proxy.upstream import Caller
@@ -36,7 +35,7 @@ class KvService:
     async def read(self, request: rpc_pb2.RangeRequest, caller: Caller) -> bytes:
         """The cluster's answer to a range, which the cache then has."""
         writes = self._cache.writes
-        answer = (await self._asker.call(RANGE, request, caller)).SerializeToString()
+        answer = await self._asker.encoded(RANGE, request, caller)
         self._cache.add(request, caller, answer, writes)
         return answer
 
@@ -47,32 +46,31 @@ class KvService:
     async def put(self, call: Call, body: bytes) -> None:
         """KV.Put."""
         request = parse(rpc_pb2.PutRequest, body)
-        asked = self._asker.call(PUT, request, caller_of(call))
-        call.finish((await self._writing([(request.key, b"")], asked)).SerializeToString())
+        asked = self._asker.encoded(PUT, request, caller_of(call))
+        call.finish(await self._writing([(request.key, b"")], asked))
 
     async def delete_range(self, call: Call, body: bytes) -> None:
         """KV.DeleteRange."""
         request = parse(rpc_pb2.DeleteRangeRequest, body)
-        asked = self._asker.call(DELETE_RANGE, request, caller_of(call))
-        call.finish((await self._writing([(request.key, request.range_end)], asked)).SerializeToString())
+        asked = self._asker.encoded(DELETE_RANGE, request, caller_of(call))
+        call.finish(await self._writing([(request.key, request.range_end)], asked))
 
     async def txn(self, call: Call, body: bytes) -> None:
         """KV.Txn."""
         request = parse(rpc_pb2.TxnRequest, body)
-        asked = self._asker.call(TXN, request, caller_of(call))
+        asked = self._asker.encoded(TXN, request, caller_of(call))
         # What it compares may be known wrongly here: a client that tries again after a failed one must see the truth.
         touched = [(compare.key, compare.range_end) for compare in request.compare]
-        answer = await self._writing([*touched, *_written(request)], asked)
-        call.finish(answer.SerializeToString())
+        call.finish(await self._writing([*touched, *_written(request)], asked))
 
     async def compact(self, call: Call, body: bytes) -> None:
         """KV.Compact."""
         request = parse(rpc_pb2.CompactionRequest, body)
-        answer = await self._asker.call(COMPACT, request, caller_of(call))
+        answer = await self._asker.encoded(COMPACT, request, caller_of(call))
         self._cache.compact(request.revision)
-        call.finish(answer.SerializeToString())
+        call.finish(answer)
 
-    async def _writing(self, touched: Iterable[tuple[bytes, bytes]], asked: Awaitable[Answer]) -> Answer:
+    async def _writing(self, touched: Iterable[tuple[bytes, bytes]], asked: Awaitable[bytes]) -> bytes:
         """Forget what is written before it is and once it was, so that no answer from in between is kept."""
         places = list(touched)
         try:

@@ -35,8 +35,7 @@ class LeaseService:
     async def time_to_live(self, call: Call, body: bytes) -> None:
         """Lease.LeaseTimeToLive, whose keys are those of the namespace."""
         request = parse(rpc_pb2.LeaseTimeToLiveRequest, body)
-        answer = await self._asker.call(LEASE_TIME_TO_LIVE, request, caller_of(call))
-        call.finish(answer.SerializeToString())
+        call.finish(await self._asker.encoded(LEASE_TIME_TO_LIVE, request, caller_of(call)))
 
     async def keep_alive(self, call: StreamCall) -> None:
         """Lease.LeaseKeepAlive: one answer a request, in their order."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,23 +153,24 @@ async def _serve(options: ProxyOptions) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tls = listener_tls(options)
     upstream = await _upstream(options)
-    tasks: list[asyncio.Task[Any]] = []
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(upstream.close)
-        group = await stack.enter_async_context(asyncio.TaskGroup())
+    problem: Exception | None = None
+    async with asyncio.TaskGroup() as group:
         upstream.start(group)
         proxy = Proxy(options, upstream, group)
-        await proxy.listen(tls)
-        tasks = proxy.start()
-        log.info("started gRPC proxy", address=options.listen_addr)
-        log.info("notifying init daemon")
-        notify.ready()
-        await stop.wait()
-        notify.stopping()
-        for task in tasks:
-            task.cancel()
+        try:
+            await proxy.listen(tls)
+            proxy.start()
+            log.info("started gRPC proxy", address=options.listen_addr)
+            log.info("notifying init daemon")
+            notify.ready()
+            await stop.wait()
+            notify.stopping()
+        except (OSError, ValueError) as error:
+            problem = error  # raised once the group has ended, which would wrap it
         await proxy.close()
         await upstream.close()
+    if problem is not None:
+        raise problem
 
 
 async def _upstream(options: ProxyOptions) -> Upstream:
@@ -260,7 +260,8 @@ class Proxy:
     def __init__(self, options: ProxyOptions, upstream: Upstream, group: asyncio.TaskGroup) -> None:
         self._options = options
         self._upstream = upstream
-        self._group = group
+        self._group: asyncio.TaskGroup = group
+        self._tasks: list[asyncio.Task[None]] = []
         self._methods: dict[bytes, Method] = {}
         self.server = Server(self._methods, transport_options(options), on_bug=_report)
         self._namespace = Namespace(options.namespace.encode()) if options.namespace else None
@@ -333,10 +334,9 @@ class Proxy:
             await self.server.listen([options.metrics_addr], tls=tls, grpc=False, http=pages)
             log.info("gRPC proxy listening for metrics", address=options.metrics_addr)
 
-    def start(self) -> list[asyncio.Task[None]]:
+    def start(self) -> None:
         """Begin what goes on beside the calls."""
-        options, group = self._options, self._group
-        found = []
+        options, found = self._options, self._tasks
         if options.resolver_prefix and self._members is not None:
             registration = Registration(
                 self._upstream,
@@ -347,10 +347,10 @@ class Proxy:
                 address=options.advertise_client_url,
                 ttl_seconds=options.resolver_ttl,
             )
-            found += [group.create_task(registration.keep()), group.create_task(registration.follow())]
+            found.append(self._group.create_task(registration.keep()))
+            found.append(self._group.create_task(registration.follow()))
         if options.endpoints_auto_sync_interval > 0:
-            found.append(group.create_task(self._sync(options.endpoints_auto_sync_interval / NS_PER_SECOND)))
-        return found
+            found.append(self._group.create_task(self._sync(options.endpoints_auto_sync_interval / NS_PER_SECOND)))
 
     async def _sync(self, seconds: float) -> None:
         """Take the members' own addresses for endpoints, now and then."""
@@ -365,6 +365,8 @@ class Proxy:
 
     async def close(self) -> None:
         """Let calls end, and close everything."""
+        for task in self._tasks:
+            task.cancel()
         await self.server.drain(limits.DRAIN_SECONDS)
         self._watch.close()
         self._connections.close()

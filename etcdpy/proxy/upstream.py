@@ -21,7 +21,7 @@ from etcdpy.client.channels import OPTIONS, TlsFiles, target_of
 from etcdpy.client.failures import Failure
 from etcdpy.client.retrying import Attempts
 from etcdpy.client.unverified import UnverifiedRelay
-from etcdpy.errors import Code, StatusError
+from etcdpy.errors import Code, InvalidAuthToken, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -42,10 +42,12 @@ NOBODY: Final[Caller] = ()
 
 
 def caller_of(call: Call) -> Caller:
-    """What of a call's metadata the cluster is to see, as etcd's proxy passes it on, and the wish for a leader."""
+    """What of a call's metadata the cluster is to see: who asks, and the wish for a leader. Raises InvalidAuthToken."""
     metadata = call.head.metadata
-    found = ((name, metadata[name][0]) for name in _PASSED if metadata.get(name))
-    return tuple((name.decode(), value.decode("latin-1")) for name, value in found)
+    found = [(name, metadata[name][0]) for name in _PASSED if metadata.get(name)]
+    if not all(value.isascii() for _, value in found):
+        raise InvalidAuthToken  # nobody has issued it, and grpcio would not send it
+    return tuple((name.decode(), value.decode()) for name, value in found)
 
 
 def _as_it_is(body: bytes) -> bytes:
@@ -120,11 +122,12 @@ class Upstream:
         ]
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections. For the end: who asks afterwards is told so."""
         for task in self._watches:
             task.cancel()
         for place in [*self._places, *self._replaced]:
             await place.close()
+        self._replaced.clear()
 
     async def replace(self, endpoints: Sequence[str]) -> None:
         """Take other endpoints from the next call on; calls under way end where they are."""
@@ -175,7 +178,9 @@ class Upstream:
             except aio.AioRpcError as error:
                 failure = Failure.of(error)
             except aio.UsageError:
-                continue  # the endpoints were replaced meanwhile, and then again
+                if place in self._places:
+                    raise StatusError(Code.UNAVAILABLE, "the client connection is closing") from None
+                continue  # its channel was closed because there are other endpoints now
             if attempts is None:
                 repeatable = _REPEATABLE.get(path, False)
                 attempts = Attempts(repeatable=repeatable, may_log_in=False, endpoints=self._balancer.count)
@@ -187,6 +192,10 @@ class Upstream:
     ) -> calls.Answer:
         """`ask` with messages."""
         return method.answer.FromString(await self.ask(method.path, request.SerializeToString(), caller))
+
+    async def encoded(self, method: calls.Method[Any, Any], request: Message, caller: Caller) -> bytes:
+        """`call`, with the answer as it came: a large one costs nothing to pass on."""
+        return await self.ask(method.path, request.SerializeToString(), caller)
 
     async def open(self, path: str, caller: Caller) -> UpstreamStream:
         """A stream at one endpoint; when it breaks it is for its owner to open another."""

@@ -7,6 +7,7 @@ import json
 import ssl
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.interop.test_gateway_start import assert_same_flags, outcome
 from tests.support.certificates import TestAuthority, utc_now
 from tests.support.client import CALL_SECONDS_MAX, Client, prefix_end, wait_until
 from tests.support.cluster import Cluster
-from tests.support.members import KINDS, Member, TlsFiles
+from tests.support.members import KINDS, Member, TlsFiles, free_port
 from tests.support.proxies import Proxy
 from tests.support.reference import reference_binary
 from tests.support.users import FAST_HASHES
@@ -91,6 +92,15 @@ def test_the_flags_are_etcds() -> None:
 )
 def test_what_is_refused(flags: list[str]) -> None:
     assert outcome("etcdpy", flags, "grpc-proxy") == outcome("etcd", flags, "grpc-proxy")
+
+
+def test_a_port_that_is_taken(member: Member, proxies: Proxies) -> None:
+    """Said in a line, by either."""
+    for kind in KINDS:
+        flags = [f"--endpoints={member.endpoint}", f"--listen-addr={proxies[kind].endpoint}"]
+        status, told = outcome(kind, flags, "grpc-proxy")
+        assert status == 1
+        assert told.startswith(f"listen tcp {proxies[kind].endpoint}:")
 
 
 # --- watches ---
@@ -427,3 +437,34 @@ def test_a_certificate_of_its_own_making(member: Member, tmp_path: Path) -> None
         context = ssl.create_default_context(cafile=str(made))
         with urllib.request.urlopen(f"https://{proxy.endpoint}/health", timeout=5, context=context) as answer:
             assert json.load(answer)["health"] == "true"
+
+
+def test_the_flags_that_are_seldom_set(member: Member, tmp_path: Path, prefix: bytes) -> None:
+    """What is logged, the second listener, endpoints from the member list, and what has no effect."""
+    metrics = f"http://127.0.0.1:{free_port()}"
+    flags = [
+        "--experimental-enable-grpc-logging",
+        "--experimental-serializable-ordering",
+        "--experimental-leasing-prefix=leases/",
+        "--enable-pprof",
+        f"--metrics-addr={metrics}",
+        "--endpoints-auto-sync-interval=50ms",
+        "--advertise-client-url=",
+    ]
+    # Another name for the member, so that the member list has something to replace.
+    endpoint = member.endpoint.replace("127.0.0.1", "localhost")
+    with Proxy("etcdpy", "grpc-proxy", tmp_path, [endpoint], flags) as proxy, Client(proxy.endpoint) as client:
+        client.put(prefix, b"secret value")
+        listed = client.cluster.MemberList(rpc_pb2.MemberListRequest(), timeout=CALL_SECONDS_MAX)
+        assert [list(each.clientURLs) for each in listed.members] == [[member.client_url]]
+        wait_until(lambda: "etcd_mvcc_put_total" in page(f"{metrics}/metrics"))
+        with client.watching() as stream:
+            stream.create(prefix, start_revision=1)
+            assert stream.next().created
+            assert client.range(prefix).kvs[0].value == b"secret value"
+        log = proxy.log_text()
+        assert log.count("this setting has no effect here") == 2
+        assert '"grpc-code":"OK"' in log
+        assert "secret" not in log
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            page(f"{metrics}/proxy/health")
