@@ -102,17 +102,55 @@ class AnswerOwner:
         """The connection is gone, whoever closed it."""
 
 
-class EndlessAnswer(asyncio.Protocol):
+class TakenConnection(asyncio.Protocol):
+    """A connection that HTTP/1.1 has given away after the head of an answer, as the server sees it."""
+
+    def __init__(self, server: Server, transport: asyncio.Transport) -> None:
+        self._server = server
+        self._transport = transport
+        self._timer: asyncio.TimerHandle | None = None
+        server.add_connection(self)
+
+    def drain(self) -> None:
+        """Nothing makes such a connection end by itself."""
+        self.close()
+
+    def close(self) -> None:
+        """End it: what was sent still goes out."""
+        raise NotImplementedError
+
+    def finish_drain(self) -> None:
+        """As `drain`."""
+
+    def end_endless(self) -> None:
+        """`drain` has done it."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def _set_timer(self, seconds: float) -> None:
+        self._cancel_timer()
+        self._timer = self._server.loop.call_later(seconds, self._stalled)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stalled(self) -> None:
+        """The other side takes nothing for too long."""
+        self._transport.abort()
+
+
+class EndlessAnswer(TakenConnection):
     """The body of an answer that goes on until one side closes. It owns the connection from its head on."""
 
     def __init__(self, server: Server, transport: asyncio.Transport, owner: AnswerOwner) -> None:
-        self._server = server
-        self._transport = transport
+        super().__init__(server, transport)
         self._owner = owner
-        self._timer: asyncio.TimerHandle | None = None
         self._reason = "closed by the remote side"
         self.has_room = True
-        server.add_connection(self)
         transport.set_write_buffer_limits(high=limits.ENDLESS_ANSWER_BUFFER_BYTES)
         self._bound_silence()
 
@@ -165,34 +203,9 @@ class EndlessAnswer(asyncio.Protocol):
         self._server.remove_connection(self)
         self._owner.closed(str(exc) if exc is not None else self._reason)
 
-    # --- for the server ---
-
-    def drain(self) -> None:
-        """Nothing makes such an answer end by itself."""
-        self.close()
-
-    def finish_drain(self) -> None:
-        """As `drain`."""
-
-    def end_endless(self) -> None:
-        """`drain` has done it."""
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def _set_timer(self, seconds: float) -> None:
-        self._cancel_timer()
-        self._timer = self._server.loop.call_later(seconds, self._stalled)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _stalled(self) -> None:
         self._reason = "write: i/o timeout"
-        self._transport.abort()
+        super()._stalled()
 
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"

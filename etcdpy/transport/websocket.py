@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from etcdpy import limits
-from etcdpy.transport.http1_stream import AnswerOwner
+from etcdpy.transport.http1_stream import AnswerOwner, TakenConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,12 +181,11 @@ class Upgrade(AnswerOwner):
             websocket.data_received(early)
 
 
-class WebSocket(asyncio.Protocol):
+class WebSocket(TakenConnection):
     """A connection after its upgrade. Its owner reads with `receive` until None, and closes it."""
 
     def __init__(self, server: Server, transport: asyncio.Transport, message_bytes_max: int) -> None:
-        self._server = server
-        self._transport = transport
+        super().__init__(server, transport)
         self._reader = FrameReader(message_bytes_max)
         self._messages: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -195,10 +194,8 @@ class WebSocket(asyncio.Protocol):
         self._news = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
-        self._timer: asyncio.TimerHandle | None = None
         self.on_closed: Callable[[], None] = lambda: None
         """Told once when the client is gone, or has said that it goes."""
-        server.add_connection(self)
 
     async def receive(self) -> bytes | None:
         """The next message, text or binary; None when there are no more."""
@@ -229,6 +226,10 @@ class WebSocket(asyncio.Protocol):
             # A client that reads no more must not keep the socket for ever.
             self._set_timer(limits.DRAIN_SECONDS)
         self._end()
+
+    def drain(self) -> None:
+        """See TakenConnection."""
+        self.close(_GOING_AWAY)
 
     def _end(self) -> None:
         if not self._closed:
@@ -283,28 +284,3 @@ class WebSocket(asyncio.Protocol):
         self._cancel_timer()
         self._server.remove_connection(self)
         self._end()
-
-    # --- for the server ---
-
-    def drain(self) -> None:
-        """Nothing makes such a connection end by itself."""
-        self.close(_GOING_AWAY)
-
-    def finish_drain(self) -> None:
-        """As `drain`."""
-
-    def end_endless(self) -> None:
-        """`drain` has done it."""
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def _set_timer(self, seconds: float) -> None:
-        self._cancel_timer()
-        self._timer = self._server.loop.call_later(seconds, self._transport.abort)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
