@@ -7,13 +7,14 @@ import random
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from etcdpy.commandline import Exit, Failure
 from etcdpy.proxy.endpoints import discover, split_host_port, targets_of
+from etcdpy.proxy.starting import run_loop
 from etcdpy.proxy.tcp import Remotes, TcpGateway
 from etcdpy.server import logs, notify, process
-from etcdpy.transport.tls_options import TlsConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,24 +39,12 @@ class GatewayOptions:
 
 def run(options: GatewayOptions) -> int:
     """Serve until a signal. Returns the exit code; what cannot be started with is said on standard error."""
-    import uvloop
-
     logs.setup_default()
     log.info("Running: ", args=sys.argv)
-    process.raise_descriptor_limit()
-    try:
-        room = process.check_descriptor_limit()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(options, connections_max=room // 2))
-    except (Failure, OSError, TlsConfigError, process.TooFewDescriptors) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return Exit.ERROR
-    finally:
-        logs.close()
-    return Exit.OK
+    return run_loop(partial(_serve, options))
 
 
-async def _serve(options: GatewayOptions, *, connections_max: int) -> None:
+async def _serve(options: GatewayOptions, room: int) -> None:
     stop = asyncio.Event()
     for number in process.STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -70,7 +59,7 @@ async def _serve(options: GatewayOptions, *, connections_max: int) -> None:
     if not targets:
         raise Failure(Exit.ERROR, "no endpoints found")
     gateway = TcpGateway(
-        Remotes(targets, random.SystemRandom()), retry_ns=options.retry_delay, connections_max=connections_max
+        Remotes(targets, random.SystemRandom()), retry_ns=options.retry_delay, connections_max=room // 2
     )
     await gateway.serve(host, port, stop, on_ready=_ready)
 

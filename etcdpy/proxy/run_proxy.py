@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from etcdpy.proxy.leases import LeaseService
 from etcdpy.proxy.members import ListedMembers, Registration
 from etcdpy.proxy.pages import Pages, ProxyCollector
 from etcdpy.proxy.passing import Recipes, passed_stream, passed_unary_handlers
+from etcdpy.proxy.starting import run_loop
 from etcdpy.proxy.upstream import NOBODY, Upstream
 from etcdpy.proxy.watching import WatchService
 from etcdpy.server import logs, notify, process
@@ -124,28 +126,16 @@ class ProxyOptions:
 
 def run(options: ProxyOptions) -> int:
     """Serve until a signal. Returns the exit code; what cannot be started with is said on standard error."""
-    import uvloop
-
     try:
         options.check()
     except (Failure, TlsConfigError) as problem:
         sys.stderr.write(f"{problem}\n")
         return Exit.ERROR
     logs.setup_default(logging.DEBUG if options.debug else logging.INFO)
-    process.raise_descriptor_limit()
-    try:
-        process.check_descriptor_limit()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(options))
-    except (Failure, OSError, ValueError, process.TooFewDescriptors) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return Exit.ERROR
-    finally:
-        logs.close()
-    return Exit.OK
+    return run_loop(partial(_serve, options))
 
 
-async def _serve(options: ProxyOptions) -> None:
+async def _serve(options: ProxyOptions, _room: int) -> None:
     for line in options.without_effect():
         log.warn("this setting has no effect here", setting=line)
     stop = asyncio.Event()
