@@ -134,6 +134,7 @@ class Rotation:
         if crl_paths(self.store.directory, self.ca)[0].exists():
             write_crl(self.store, signers.named(self.ca))
         self._save(dataclasses.replace(state, stage="reissued"))
+        self._remove_next()
         return made
 
     def drop(self, members: Sequence[str], *, unchecked: bool = False) -> None:
@@ -141,8 +142,7 @@ class Rotation:
         state = self._at("drop", members)
         if state.stage in ("trusting", "reissuing"):
             raise PkiError(f"the next step of this rotation is `reissue`, not `drop` ({self.state_path})")
-        for path in self._paths("-next"):
-            path.unlink(missing_ok=True)
+        self._remove_next()
         if state.stage == "reissued":
             late = [entry.name for entry in self.pending()]
             if late:
@@ -178,8 +178,8 @@ class Rotation:
             step = NEXT_STEPS[state.stage]
             raise PkiError(f"the new CA signs already; go on with `{step}` and rotate once more if need be")
         self._write(files.NewFile(self._paths("")[0], files.to_pem([self._own()])))
-        for path in (*self._paths("-next"), self.state_path):
-            path.unlink(missing_ok=True)
+        self.state_path.unlink()
+        self._remove_next()
 
     # --- what members show ---
 
@@ -275,6 +275,11 @@ class Rotation:
             files.NewFile(cert_path, files.to_pem([made.certificate])),
             self._state_file(state),
         )
+
+    def _remove_next(self) -> None:
+        """Leave no second copy of the new authority's key: its owner may take the one in use off this machine."""
+        for path in self._paths("-next"):
+            path.unlink(missing_ok=True)
 
     def _keep_old(self) -> None:
         """Put the old authority beside, before anything takes its place."""

@@ -50,8 +50,6 @@ class Signer:
     name: str
     authority: Authority
     chain: tuple[x509.Certificate, ...]
-    passphrase: bytes | None = field(default=None, repr=False)
-    """What its key was read with: a key that takes its place is encrypted likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +104,10 @@ class Store:
         if not cert_path.exists() and not key_path.exists():
             raise PkiError(f"{cert_path}: there is no CA; make one with `etcdpy pki init --dir {self.directory}`")
         found = files.read_certificates(cert_path)
-        key, passphrase = self.key(name, access)
+        key, _ = self.key(name, access)
         authority = Authority(found[0], key)
         authority.check(self.now, str(cert_path))
-        return Signer(name, authority, tuple(each for each in found if not is_self_signed(each)), passphrase)
+        return Signer(name, authority, tuple(each for each in found if not is_self_signed(each)))
 
     # --- what changes ---
 

@@ -67,12 +67,10 @@ def put(wanted: Sequence[Change]) -> None:
             beside.unlink(missing_ok=True)
 
 
-def take_in() -> list[str]:
-    """Have the running systemd take new files in: users, directories, units. Returns what was run; raises OSError."""
-    commands = (["systemd-sysusers"], ["systemd-tmpfiles", "--create"], ["systemctl", "daemon-reload"])
-    for command in commands:
+def take_in() -> None:
+    """Have the running systemd take new files in: users, directories, units. Raises OSError, CalledProcessError."""
+    for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"], ["systemctl", "daemon-reload"]):
         _run(command, check=True)
-    return [" ".join(command) for command in commands]
 
 
 def _run(

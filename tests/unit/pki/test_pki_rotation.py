@@ -101,6 +101,7 @@ def test_the_whole_way(member: Member) -> None:
     assert certificates("ca") == [new, old]
     assert all(verifies(certificates(name)[0], [new]) is not None for name in ("m1", "root", "between"))
     assert revoked in [f"{each.serial_number:x}" for each in x509.load_der_x509_crl(Path("ca.crl").read_bytes())]
+    assert list(Path(".").glob("ca-next*")) == []
     assert step("reissue") == []
 
     with pytest.raises(PkiError, match=f"{URL} still serves a certificate of the old CA"):
