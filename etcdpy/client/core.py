@@ -213,7 +213,8 @@ class Core:
         self._token = settings.token
         self._metadata: dict[bool, Metadata] = {}
         self._can_log_in = bool(settings.user) and not settings.token
-        self._asked_for_token = not self._can_log_in
+        self._logins = 0 if self._can_log_in else 1
+        """How often a token was asked for; 0 where that is still to be done."""
         self._dialling = False
 
     # --- unary calls ---
@@ -231,11 +232,10 @@ class Core:
         waits = only is not None or self.balancer.count == 1
         while True:
             number = self.balancer.pick(time.monotonic()) if only is None else only
-            if number is None or self.closed:
-                number = await self._choose(give_up, only)
-            if not (anonymous or self._asked_for_token):
-                await self._log_in(self._token, give_up)
-            token = self._token
+            if number is None or self.closed or not (anonymous or self._logins):
+                number = await self._prepare(give_up, only, anonymous=anonymous)
+                timeout = None if give_up is None else max(0.0, give_up - time.monotonic())
+            logins = self._logins
             metadata = () if anonymous else self.metadata(require_leader=require_leader)
             try:
                 return await self.io.places[number].invoke(call, timeout, metadata, wait_for_ready=waits)
@@ -249,11 +249,18 @@ class Core:
                 raise ClientClosed
             self.note(number, failure)
             if attempts.needs_login(failure):
-                await self._log_in(token, give_up)
+                await self._log_in(logins, give_up)
             elif pause := attempts.pause_before_next(failure):
                 await self.io.sleep(pause)
             if give_up is not None and (timeout := give_up - time.monotonic()) <= 0:
                 raise failure.error
+
+    async def _prepare(self, give_up: float | None, only: int | None, *, anonymous: bool = False) -> int:
+        """What a call needs before it can be made: an endpoint, which is returned, and a token."""
+        number = await self._choose(give_up, only)
+        if not (anonymous or self._logins):
+            await self._log_in(0, give_up)
+        return number
 
     async def _choose(self, give_up: float | None, only: int | None) -> int:
         """The endpoint for the next attempt, as soon as there is one."""
@@ -292,10 +299,10 @@ class Core:
 
     # --- users ---
 
-    async def _log_in(self, stale: str, give_up: float | None) -> None:
-        """Get a token that is not the stale one. Where many calls find it stale one of them asks for all."""
+    async def _log_in(self, seen: int, give_up: float | None) -> None:
+        """Get another token than that of login number `seen`. Of many calls that want one, one asks for all."""
         async with self.io.login_lock:
-            if self._token != stale or (self._asked_for_token and not self._can_log_in):
+            if self._logins != seen or not self._can_log_in:
                 return
             settings = self.settings
             timeout = None if give_up is None else max(0.0, give_up - time.monotonic())
@@ -306,7 +313,7 @@ class Core:
                 self._token = (await self.do(login, anonymous=True)).token
             except AuthNotEnabled:
                 self._token = ""  # a cluster that knows no users serves anybody, as etcd's client takes it
-            self._asked_for_token = True
+            self._logins += 1
             self._metadata.clear()
 
     # --- streams ---
@@ -323,9 +330,7 @@ class Core:
     ) -> tuple[int, Stream[Answer]]:
         """A stream, and the endpoint it goes to. Raises EtcdError, ClientClosed."""
         give_up = None if seconds is None else time.monotonic() + seconds
-        number = await self._choose(give_up, only)
-        if not self._asked_for_token:
-            await self._log_in(self._token, give_up)
+        number = await self._prepare(give_up, only)
         waits = only is not None or self.balancer.count == 1
         metadata = self.metadata(require_leader=require_leader)
         return number, self.io.places[number].stream(Opening(method, requests, seconds, metadata, waits, more))
@@ -335,7 +340,7 @@ class Core:
         if not (self._can_log_in and isinstance(failure, TOKEN_ERRORS)):
             return False
         timeout = self.settings.timeout
-        await self._log_in(self._token, None if timeout is None else time.monotonic() + timeout)
+        await self._log_in(self._logins, None if timeout is None else time.monotonic() + timeout)
         return True
 
 
