@@ -91,8 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--server", choices=KINDS, default="etcdpy")
     options = parser.parse_args(arguments)
     loads = options.loads or list(LOADS)
+    root = Path.cwd() / ".bench"
+    root.mkdir(exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix="bench-clients-", dir=Path.cwd()) as directory,
+        tempfile.TemporaryDirectory(prefix="clients-", dir=root) as directory,
         Member(options.server, Path(directory), flags=SERVER_FLAGS) as member,
     ):
         with Client.of(member) as client:
