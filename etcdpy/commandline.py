@@ -4,19 +4,21 @@ place, `--flag=false`, unique prefixes of command names, their texts for what is
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import re
 import signal
 import sys
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from etcdpy.duration import DurationError, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -235,8 +237,19 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, or the only one that begins so."""
-        found = [name for name in self.commands if name.startswith(cmd_name)] if cmd_name else []
-        return self.commands.get(cmd_name) or (self.commands[found[0]] if len(found) == 1 else None)
+        names = self.names()
+        found = [name for name in names if name.startswith(cmd_name)] if cmd_name else []
+        if cmd_name in names:
+            return self.command_named(cmd_name)
+        return self.command_named(found[0]) if len(found) == 1 else None
+
+    def names(self) -> Collection[str]:
+        """Of the commands in it."""
+        return self.commands
+
+    def command_named(self, name: str) -> click.Command:
+        """One of them."""
+        return self.commands[name]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -247,10 +260,34 @@ class Group(click.Group):
             return command.name, command, args[1:]
         if ctx.parent is None:
             text = f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{ctx.info_name}"'
-            similar = "".join(f"\t{name}\n" for name in _resembling(args[0], self.commands))
+            similar = "".join(f"\t{name}\n" for name in _resembling(args[0], self.names()))
             raise FlagError(f"{text}\n\nDid you mean this?\n{similar}" if similar else text)
         click.echo(self.get_help(ctx))
         raise click.exceptions.Exit(0)
+
+
+class LazyGroup(Group):
+    """Commands that are imported when they are asked for: each costs a millisecond or two, and one is enough to run."""
+
+    def __init__(self, *args: Any, places: Mapping[str, str], **extra: Any) -> None:
+        """`places`: by the names of the commands, `package.module:attribute`."""
+        super().__init__(*args, **extra)
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, for help."""
+        return sorted(self._places)
+
+    def names(self) -> Collection[str]:
+        """Of the commands in it."""
+        return self._places
+
+    def command_named(self, name: str) -> click.Command:
+        """One of them."""
+        if name not in self.commands:
+            module, _, attribute = self._places[name].partition(":")
+            self.add_command(getattr(importlib.import_module(module), attribute), name)
+        return self.commands[name]
 
 
 def run_tool(tool: Group, name: str, words: Sequence[str] | None = None) -> int:
@@ -266,6 +303,13 @@ def run_tool(tool: Group, name: str, words: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"Error: {error.message}\n{usage}\n")
         return Exit.ERROR
     return Exit.OK
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: to take apart what grpcio and protobuf hold takes as long as a get."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def end_as_small_tools_do() -> None:

@@ -1,4 +1,4 @@
-"""`completion` and `help`: what the tools have alike."""
+"""`completion`, `help` and `version`: what the tools have alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.shell_completion import get_completion_class
 
+from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import Command, FlagError, Group
 
 if TYPE_CHECKING:
@@ -34,6 +35,22 @@ Register-ArgumentCompleter -Native -CommandName %(program)s -ScriptBlock {
 }
 """
 """It asks as the script for bash does; files PowerShell completes by itself where nothing is offered."""
+
+
+def version_command(program: str, name: str, globals_: Callable[[], list[click.Option]]) -> click.Command:
+    """The command that prints what `program`, which bears another `name` in its messages, is."""
+
+    def show() -> None:
+        click.echo(f"{name} version: {VERSION}\nAPI version: {API_VERSION}")
+
+    show.__doc__ = f"""Print the etcd release whose protocols are spoken, and the API version.
+
+    \b
+    Example:
+      {program} version
+    """
+    made = click.command("version", cls=Command, globals_=globals_, short_help=f"Prints the version of {name}")
+    return made(show)
 
 
 def completion_command(program: str, name: str, globals_: Callable[[], list[click.Option]]) -> click.Command:

@@ -10,6 +10,11 @@ from typing import Final
 
 from etcdpy.limits_cluster import *  # noqa: F403 - a second page, since one would be too long
 
+# --- the command-line tool ---
+
+METRICS_PAGE_BYTES: Final = 16 * 1024 * 1024
+"""What `check datascale` reads of a member's metrics. Real ones are some 100 KiB."""
+
 # --- requests (etcd's defaults; flags of the same name) ---
 
 MAX_REQUEST_BYTES_DEFAULT: Final = 1_572_864

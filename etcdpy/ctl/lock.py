@@ -32,12 +32,16 @@ class _Interrupted(BaseException):
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise _Interrupted. What nobody catches ends the command: raises Failure."""
+
     def interrupt(_number: int, _frame: object) -> NoReturn:
         raise _Interrupted
 
     kept = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except _Interrupted:
+        raise Failure(Exit.ERROR, "context canceled") from None
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
@@ -124,13 +128,11 @@ def _campaign(session: Session, name: bytes, proposal: bytes) -> None:
 
 
 def _reach(wait: Callable[[], object]) -> None:
-    """Wait for the turn. Raises Failure where it is interrupted, or comes too late."""
+    """Wait for the turn. Raises Failure where it comes too late."""
     from etcdpy.client.recipes import SessionExpired
 
     try:
         wait()
-    except _Interrupted:
-        raise Failure(Exit.ERROR, "context canceled") from None
     except SessionExpired:
         raise Failure(Exit.ERROR, "mutex: session is expired") from None
 
@@ -145,11 +147,11 @@ def _hold(session: Session, key: bytes, lease: Lease, gone: str, expired: str) -
     """Show the key, and wait for an interrupt. Raises Failure where the lease ends before."""
     from etcdpy.ctl.kv_answers import RangeAnswer
 
-    found = session.client.get(key)
-    if gone and not found.kvs:
-        raise Failure(Exit.ERROR, gone)
-    session.show(RangeAnswer(found))
     with suppress(_Interrupted):
+        found = session.client.get(key)
+        if gone and not found.kvs:
+            raise Failure(Exit.ERROR, gone)
+        session.show(RangeAnswer(found))
         lease.wait_lost()
         raise Failure(Exit.ERROR, expired)
 

@@ -74,7 +74,6 @@ def _destination(session: Session, endpoint: str, flags: dict[str, Any], user: s
         key=path("dest_key"),
         insecure_transport=flags["dest_insecure_transport"],
         skip_verify=False,
-        server_name="",
         user=user,
         password=password,
         token="",

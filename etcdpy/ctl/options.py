@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from dataclasses import dataclass, field
@@ -101,7 +100,6 @@ class Options:
     trusted_ca: Path | None
     certificate: Path | None
     key: Path | None
-    server_name: str
     insecure_transport: bool
     skip_verify: bool
     command_timeout_ns: int
@@ -128,7 +126,7 @@ class Options:
     def uses_tls(self) -> bool:
         """Whether endpoints without a scheme are spoken to over TLS."""
         files = (self.trusted_ca, self.certificate, self.key)
-        return not self.insecure_transport or self.skip_verify or bool(self.server_name) or any(files)
+        return not self.insecure_transport or self.skip_verify or any(files)
 
 
 def read_options(ctx: click.Context, environ: Mapping[str, str]) -> Options:
@@ -167,7 +165,6 @@ def _connection(values: Mapping[str, Any]) -> dict[str, Any]:
         "trusted_ca": Path(values["cacert"]) if values["cacert"] else None,
         "certificate": Path(values["cert"]) if values["cert"] else None,
         "key": Path(values["key"]) if values["key"] else None,
-        "server_name": "" if values["insecure_discovery"] else values["discovery_srv"],
         "insecure_transport": values["insecure_transport"],
         "skip_verify": values["insecure_skip_tls_verify"],
         "command_timeout_ns": values["command_timeout"],
@@ -210,6 +207,8 @@ def credentials(user: str, password: str, prompt: str = "Password: ") -> tuple[s
 def ask_secret(prompt: str) -> str:
     """A line of standard input without the space around it, unseen where that is a terminal."""
     if sys.stdin.isatty():
+        import getpass
+
         return getpass.getpass(prompt).strip()
     sys.stdout.write(prompt)
     sys.stdout.flush()

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     import click
     from google.protobuf.message import Message
 
+    from etcdpy.client.aio import AsyncClient
     from etcdpy.client.call import Method
     from etcdpy.client.channels import TlsFiles
     from etcdpy.client.client import Client
+    from etcdpy.client.handle import Options as ClientOptions
 
 Reply = TypeVar("Reply", bound="Message")
 
@@ -68,27 +70,23 @@ class Session:
 
     def open_client(self, endpoints: tuple[str, ...], options: Options) -> Client:
         """A client that ends with the command; another cluster has options of its own. Raises Failure."""
+        if options.debug:
+            os.environ.setdefault("GRPC_VERBOSITY", "INFO")  # read when grpcio is imported
         from etcdpy.client.client import Client  # brings in grpcio, which `version` need not pay for
 
+        return self._ctx.with_resource(Client(self._all_reached(endpoints, options), **_settings(options)))
+
+    def open_async_clients(self, count: int) -> list[AsyncClient]:
+        """Clients with connections of their own, for the caller to enter. Raises Failure."""
+        from etcdpy.client.aio import AsyncClient
+
+        reached = self._all_reached(self.options.endpoints, self.options)
+        return [AsyncClient(reached, **_settings(self.options)) for _ in range(count)]
+
+    def _all_reached(self, endpoints: tuple[str, ...], options: Options) -> list[str]:
         if not endpoints:
             raise Failure(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
-        reached = [self._reached(endpoint, options) for endpoint in endpoints]
-        return self._ctx.with_resource(
-            Client(
-                reached,
-                tls=_tls_files(options),
-                server_name=options.server_name,
-                user=options.user if options.password else "",
-                password=options.password,
-                token=options.token,
-                timeout=options.command_timeout_seconds,
-                dial_timeout=options.dial_timeout_ns / NS_PER_SECOND,
-                keepalive_time=options.keepalive_time_ns / NS_PER_SECOND,
-                keepalive_timeout=options.keepalive_timeout_ns / NS_PER_SECOND,
-                send_bytes_max=options.send_bytes_max,
-                receive_bytes_max=options.receive_bytes_max,
-            )
-        )
+        return [self._reached(endpoint, options) for endpoint in endpoints]
 
     def _reached(self, endpoint: str, options: Options) -> str:
         """What to connect to for an endpoint: a relay of our own, where servers are not to be verified."""
@@ -161,6 +159,21 @@ class Session:
     def restart_clock(self) -> None:
         """Where a command makes one call an endpoint, each of them has the whole time."""
         self._deadline = time.monotonic() + self.options.command_timeout_seconds
+
+
+def _settings(options: Options) -> ClientOptions:
+    return {
+        "tls": _tls_files(options),
+        "user": options.user if options.password else "",
+        "password": options.password,
+        "token": options.token,
+        "timeout": options.command_timeout_seconds,
+        "dial_timeout": options.dial_timeout_ns / NS_PER_SECOND,
+        "keepalive_time": options.keepalive_time_ns / NS_PER_SECOND,
+        "keepalive_timeout": options.keepalive_timeout_ns / NS_PER_SECOND,
+        "send_bytes_max": options.send_bytes_max,
+        "receive_bytes_max": options.receive_bytes_max,
+    }
 
 
 def _tls_files(options: Options) -> TlsFiles | None:

@@ -157,7 +157,7 @@ def _handshake(options: Options, dialled: _Dialled) -> Iterator[str]:
         context.load_default_certs()
     if options.certificate is not None and options.key is not None:
         context.load_cert_chain(options.certificate, options.key, password=_no_password)
-    name = options.server_name or dialled.host
+    name = dialled.host
     try:
         with dialled.connect() as plain, context.wrap_socket(plain, server_hostname=name) as secured:
             # In TLS 1.3 a server refuses our certificate after our side of the handshake. Nothing is sent: what is not

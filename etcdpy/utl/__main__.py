@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etcdpy import API_VERSION, VERSION
 from etcdpy.commandline import (
     Command,
     Exit,
@@ -17,7 +16,7 @@ from etcdpy.commandline import (
     end_as_small_tools_do,
     run_tool,
 )
-from etcdpy.completion import completion_command, help_command
+from etcdpy.completion import completion_command, help_command, version_command
 from etcdpy.utl.backups import backup
 from etcdpy.utl.check import check
 from etcdpy.utl.encryption import encryption
@@ -39,17 +38,6 @@ def etcdutl(ctx: click.Context) -> None:
     """Administer the files of a member that is stopped."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-@etcdutl.command("version", cls=Command, globals_=global_options, short_help="Prints the version of etcdutl")
-def version() -> None:
-    """Print the etcd release whose protocols are spoken, and the API version.
-
-    \b
-    Example:
-      etcdpyutl version
-    """
-    click.echo(f"etcdutl version: {VERSION}\nAPI version: {API_VERSION}")
 
 
 @etcdutl.command("defrag", cls=Command, globals_=global_options, short_help="Defragments the storage of the etcd")
@@ -93,9 +81,10 @@ def _defragment(path: Path, timeout_seconds: float, masters: MasterKeys | None) 
         engine.close()
 
 
+_version = version_command("etcdpyutl", "etcdutl", global_options)
 _completion = completion_command("etcdpyutl", "etcdutl", global_options)
 _help = help_command("etcdpyutl help snapshot restore", global_options)
-for _command in (snapshot, hashkv, migrate, check, backup, _completion, encryption, _help):
+for _command in (snapshot, hashkv, migrate, check, backup, _version, _completion, encryption, _help):
     etcdutl.add_command(_command)
 
 

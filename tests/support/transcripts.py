@@ -199,10 +199,11 @@ def _as_a_process(environment: dict[str, str], stdin: bytes) -> Iterator[tuple[i
 
 
 def _complaints(err: str) -> str:
-    """Standard error without log lines, what `stty` says (etcdctl runs it to ask for passwords), and the usage behind a
-    refused command line.
+    """Standard error without log lines, how far a long command was, what `stty` says (etcdctl runs it to ask for
+    passwords), and the usage behind a refused command line.
     """
-    text = "\n".join(line for line in err.splitlines() if not line.startswith(('{"level"', "stty: ")))
+    kept = [line for line in re.split(r"[\r\n]", err) if not line.startswith(('{"level"', "stty: ", "putting: "))]
+    text = "\n".join(line for line in kept if not line.endswith(" p/s"))
     return re.sub(r"^Usage:.*?(^Error:|\Z)", r"\1", text, flags=re.DOTALL | re.MULTILINE).rstrip("\n")
 
 

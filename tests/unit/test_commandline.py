@@ -156,7 +156,7 @@ def test_tls_follows_from_files_or_from_the_flag() -> None:
 
 
 def test_every_default_has_a_flag() -> None:
-    assert {option.name for option in global_options()} == DEFAULTS.keys()
+    assert {option.name for option in global_options()} == {*DEFAULTS, "profile"}
 
 
 def test_commands_may_be_shortened(capsys: pytest.CaptureFixture[str]) -> None:
