@@ -21,12 +21,11 @@ class Balancer:
 
     __slots__ = ("_back_at", "_connected", "_last", "count")
 
-    def __init__(self, count: int, start: int = 0) -> None:
-        """`start` is the endpoint that has the first turn."""
+    def __init__(self, count: int) -> None:
         self.count = count
         self._connected = [count == 1] * count
         self._back_at = [0.0] * count
-        self._last = start - 1
+        self._last = -1
 
     def pick(self, now: float) -> int | None:
         """The endpoint whose turn it is; None where none is connected."""
