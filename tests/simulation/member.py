@@ -359,6 +359,7 @@ class Process:
         """Gone, in the midst of whatever it did."""
         self.alive = False
         self.loop.close()
+        self.door.tasks.close()
         self.engine.crash(draw, power=power)
 
     # --- Group ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.violation import Violation
@@ -18,6 +19,7 @@ class TaskLoop:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def time(self) -> float:
         return self._loop.time()
@@ -38,7 +40,16 @@ class TaskLoop:
         stands_for: Any = self
         task: asyncio.Task[None] = asyncio.Task(coroutine, loop=stands_for)
         task.add_done_callback(_tell)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
+
+    def close(self) -> None:
+        """The process is gone: what was not begun never will be."""
+        for task in self._tasks:
+            coroutine: Any = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
     def get_debug(self) -> bool:
         return False
