@@ -34,18 +34,40 @@ no server waits for a core that a quiet test holds."""
 CALM = frozenset(
     f"tests/interop/test_{name}.py"
     for name in (
-        *("auth", "auth_weaknesses", "backup_page", "certificates", "differential", "etcdctl", "etcdpyctl", "etcdutl"),
-        *("etcdpyctl_offline", "transcripts"),
-        *("gateway", "gateway_examples", "interchange", "kv", "metric_names", "migrate", "mvcc_reference"),
-        *("peer_reference", "python_etcd3", "raft_reference", "snapshots_both_ways", "txn", "wrong_configuration"),
+        *(
+            "auth",
+            "auth_weaknesses",
+            "backup_page",
+            "backup_run",
+            "certificates",
+            "client",
+            "client_async",
+            "client_auth",
+        ),
+        *(
+            "client_page",
+            "differential",
+            "etcdctl",
+            "etcdpyctl",
+            "etcdpyctl_connections",
+            "etcdpyctl_offline",
+            "etcdutl",
+        ),
+        *("gateway", "gateway_examples", "gateway_websocket", "grpc_proxy", "interchange", "kv", "metric_names"),
+        *("migrate", "mvcc_reference", "peer_reference", "proxy_page", "python_etcd3", "raft_reference"),
+        *("running_tools", "snapshots_both_ways", "transcripts", "txn", "wrong_configuration"),
     )
 )
-"""They compare answers, of one member mostly, whenever these come."""
+"""They compare answers, of one member mostly, whenever these come. So do the tests of hosts, which wait for them."""
 QUIET_NICENESS = 10
 
 
 def _starts_servers(node_id: str) -> bool:
     return node_id.split("/")[1:2] in [[room] for room in PROCESS_ROOMS]
+
+
+def _is_calm(node_id: str) -> bool:
+    return node_id.startswith("tests/hosts/") or node_id.split("::")[0] in CALM
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -54,7 +76,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::")[0]
-        return "timed" if _starts_servers(nodeid) and path not in CALM else path
+        return "timed" if _starts_servers(nodeid) and not _is_calm(nodeid) else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
@@ -64,7 +86,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The timed ones first: they take longest, and the others fill the other worker meanwhile."""
-    items.sort(key=lambda item: (not _starts_servers(item.nodeid), item.nodeid.split("::")[0] in CALM))
+    items.sort(key=lambda item: (not _starts_servers(item.nodeid), _is_calm(item.nodeid)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

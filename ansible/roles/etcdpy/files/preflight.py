@@ -1,0 +1,88 @@
+"""Looks on a host for what would keep a member from running well there: a line for each fault, and nothing is changed.
+
+It runs before anything is installed: with Python's standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SYNCS = 15
+SYNC_BYTES = 4096
+DATA_PARENT = "/var/lib"
+PYTHON_MIN = 0x030B0000
+
+
+def clock_fault(now: float, seconds_max: float) -> str:
+    """`now` is the control machine's clock when the question left it."""
+    apart = time.time() - now
+    if abs(apart) <= seconds_max:
+        return ""
+    side = "ahead of" if apart > 0 else "behind"
+    return f"its clock is {abs(apart):.0f} s {side} the control machine's; set it (timedatectl)"
+
+
+def port_fault(address: str, port: int) -> str:
+    """Whether a member could listen there. A name is looked up as the member will do it."""
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        return f"its address {address} is not known here: {error.strerror}"
+    with socket.socket(found[0], found[1]) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(found[4])
+            listener.listen()
+        except OSError as error:
+            return f"{address}:{port} cannot be listened on: {(error.strerror or str(error)).lower()}"
+    return ""
+
+
+def sync_fault(milliseconds_max: float) -> str:
+    """Whether the disk is too slow to sync before every answer."""
+    took = []
+    with tempfile.TemporaryFile(dir=DATA_PARENT) as file:
+        for _ in range(SYNCS):
+            file.write(bytes(SYNC_BYTES))
+            file.flush()
+            begun = time.monotonic()
+            os.fdatasync(file.fileno())
+            took.append((time.monotonic() - begun) * 1000)
+    middle = statistics.median(took)
+    if middle <= milliseconds_max:
+        return ""
+    return f"a sync in {DATA_PARENT} takes {middle:.0f} ms, more than {milliseconds_max:.0f}; use a faster disk"
+
+
+def member_runs() -> bool:
+    """Whether the ports are a member's already."""
+    return subprocess.run(["/usr/bin/systemctl", "--quiet", "is-active", "etcdpy.service"], check=False).returncode == 0
+
+
+def main() -> None:
+    """Look."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--now", type=float, required=True)
+    parser.add_argument("--clock-seconds", type=float, required=True)
+    parser.add_argument("--fsync-ms", type=float, required=True)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--ports", required=True)
+    given = parser.parse_args()
+    faults = [clock_fault(given.now, given.clock_seconds)]
+    if not member_runs():
+        faults += [port_fault(given.address, int(port)) for port in given.ports.split(",")]
+        faults.append(sync_fault(given.fsync_ms))
+    if sys.hexversion < PYTHON_MIN:
+        faults.append(f"its Python is {sys.version.split()[0]}; 3.11 or newer is needed")
+    sys.stdout.write("\n".join(filter(None, faults)))
+
+
+if __name__ == "__main__":
+    main()
