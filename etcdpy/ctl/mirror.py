@@ -96,16 +96,19 @@ class Mirror:
 
     def run(self) -> None:
         """Copy what is there, and then what happens. Ends with an error alone: EtcdError."""
-        threading.Thread(target=self._report, daemon=True).start()
-        revision = self._begin or self._copy_all()
-        # An empty prefix is every key, here as for a read.
-        with self._here.watch(self._prefix, prefix=True, start_revision=revision + 1) as watch:
-            while (answer := watch.next()) is not None:
-                self._copy_events(answer.events)
+        ended = threading.Event()
+        threading.Thread(target=self._report, args=(ended,), daemon=True).start()
+        try:
+            revision = self._begin or self._copy_all()
+            # An empty prefix is every key, here as for a read.
+            with self._here.watch(self._prefix, prefix=True, start_revision=revision + 1) as watch:
+                while (answer := watch.next()) is not None:
+                    self._copy_events(answer.events)
+        finally:
+            ended.set()
 
-    def _report(self) -> None:
-        waiting = threading.Event()
-        while not waiting.wait(REPORT_SECONDS):
+    def _report(self, ended: threading.Event) -> None:
+        while not ended.wait(REPORT_SECONDS):
             click.echo(self.copied)
 
     def _copy_all(self) -> int:

@@ -34,14 +34,12 @@ def python_text(place: Place) -> str:
     tls = place.client_tls
     return f"""\
 from pathlib import Path
-from etcdpy.client.channels import TlsFiles, open_channel
-from etcdpy.client.stubs import KV
-from etcdpy.proto import rpc_pb2
+from etcdpy.client import Client, TlsFiles
 
 tls = TlsFiles(Path("{tls.trusted_ca}"), Path("{tls.certificate}"), Path("{tls.key}"))
-with open_channel("{place.members[0].endpoint}", tls) as channel:
-    KV(channel).Put(rpc_pb2.PutRequest(key=b"greeting", value=b"hello"))
-    print(KV(channel).Range(rpc_pb2.RangeRequest(key=b"greeting")).kvs[0].value)
+with Client("{place.endpoints}", tls=tls) as client:
+    client.put("greeting", "hello")
+    print(client.get("greeting").kvs[0].value)
 """
 
 
