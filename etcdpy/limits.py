@@ -618,8 +618,9 @@ LOOP_STALL_LOGGED_SECONDS: Final = 0.1
 APPLY_CHUNK_ENTRIES: Final = 32
 """Entries applied between two looks at the clock."""
 
-APPLY_ALONE_BYTES: Final = 64 * 1024
-"""An entry with more bytes than this is applied by itself: 32 large values would be 50 MB to copy."""
+APPLY_CHUNK_BYTES: Final = 16 * 1024
+"""So many bytes at the most do they hold together, or it is one alone: a transaction of 125 small puts takes a
+millisecond, and 32 large values would be 50 MB to copy. Small puts, of 300 bytes each, come to less."""
 
 # --- api: metrics ---
 

@@ -552,9 +552,14 @@ class Node:
         applier, queue = self._applier, self._to_apply
         spent = 0.0
         while queue and spent < limits.MAX_APPLY_SECONDS:
-            size = 1 if len(queue[0].data) > limits.APPLY_ALONE_BYTES else min(len(queue), limits.APPLY_CHUNK_ENTRIES)
             deadline = self._oldest_deadline
-            entries = [queue.popleft() for _ in range(size)]
+            entries = [queue.popleft()]
+            held = len(entries[0].data)
+            while queue and len(entries) < limits.APPLY_CHUNK_ENTRIES:
+                held += len(queue[0].data)
+                if held > limits.APPLY_CHUNK_BYTES:
+                    break
+                entries.append(queue.popleft())
             late = self.times.late(deadline, entries)
             elapsed = applier.apply_all(entries)
             self.times.note(deadline, elapsed, entries, late)

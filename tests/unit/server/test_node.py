@@ -259,15 +259,20 @@ def test_much_applied_state_is_written_at_once() -> None:
     assert world.disk.sizes == [1, 0, 0]
 
 
-def test_large_entries_are_applied_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "APPLY_ALONE_BYTES", 500)
+@pytest.mark.parametrize(
+    ("sizes", "first"), [((501, 501, 10, 10), 1), ((200, 200, 200, 10), 2), ((10, 501, 10, 10), 1)]
+)
+def test_large_entries_are_applied_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], first: int
+) -> None:
+    monkeypatch.setattr(limits, "APPLY_CHUNK_BYTES", 500)
     world = make()
     world.applier.seconds = limits.MAX_APPLY_SECONDS
-    proposals = [Recorded(size=size) for size in (501, 501, 10, 10)]
+    proposals = [Recorded(size=size) for size in sizes]
     for proposal in proposals:
         world.node.propose(proposal)
     world.loop.soon.pop(0)[0]()
-    assert [len(proposal.outcomes) for proposal in proposals] == [1, 0, 0, 0]
+    assert [len(proposal.outcomes) for proposal in proposals] == [1] * first + [0] * (4 - first)
     world.loop.run()
     assert all(len(proposal.outcomes) == 1 for proposal in proposals)
 
