@@ -111,6 +111,9 @@ def test_faults_stop_it_before_anything_is_changed(site: Site) -> None:
 
 
 def test_bare_hosts_become_a_cluster_and_a_second_run_changes_nothing(site: Site) -> None:
+    planned = site.play("site.yml", "--check")
+    assert all(count > 0 for count in changes(planned).values()), planned
+    assert not (site.directory / "ca").exists()
     begun = time.monotonic()
     first = site.play("site.yml")
     print(f"three bare hosts to a healthy cluster: {time.monotonic() - begun:.0f} s")
@@ -132,6 +135,7 @@ def test_bare_hosts_become_a_cluster_and_a_second_run_changes_nothing(site: Site
 
 def test_a_changed_setting_restarts_members_one_by_one(site: Site) -> None:
     before = {host: site.lab.on(host, "systemctl", "show", "-P", "MainPID", "etcdpy") for host in site.lab.addresses}
+    assert changes(site.play("site.yml", "--tags", "units")) == dict.fromkeys(site.lab.addresses, 0)
     flags = {"flags": {"snapshot-count": 5000}}
     assert changes(site.play("site.yml", "--check", etcdpy_topology=flags)) == dict.fromkeys(site.lab.addresses, 1)
     site.play("site.yml", etcdpy_topology=flags)
