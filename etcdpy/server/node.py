@@ -554,11 +554,8 @@ class Node:
         while queue and spent < limits.MAX_APPLY_SECONDS:
             deadline = self._oldest_deadline
             entries = [queue.popleft()]
-            held = len(entries[0].data)
-            while queue and len(entries) < limits.APPLY_CHUNK_ENTRIES:
-                held += len(queue[0].data)
-                if held > limits.APPLY_CHUNK_BYTES:
-                    break
+            room = limits.APPLY_CHUNK_BYTES - len(entries[0].data)
+            while queue and len(entries) < limits.APPLY_CHUNK_ENTRIES and (room := room - len(queue[0].data)) >= 0:
                 entries.append(queue.popleft())
             late = self.times.late(deadline, entries)
             elapsed = applier.apply_all(entries)
@@ -566,8 +563,7 @@ class Node:
             spent += elapsed
             if applier.under_way:
                 # What was applied before it goes out first, and what is behind it waits for its end.
-                applied = applier.applied_index + 1
-                queue.extendleft(entry for entry in reversed(entries) if entry.index > applied)
+                queue.extendleft(entry for entry in reversed(entries) if entry.index > applier.applied_index + 1)
                 self._engine.hold_state()
                 return
 
