@@ -181,7 +181,7 @@ class Callers:
         self, who: Identity, lease_ids: Sequence[int], check: Callable[[AuthStore, Identity, bytes], None]
     ) -> None:
         if not rules.may_administer(self.store, who):
-            of_all = chain.from_iterable(map(self._leases.unsorted_keys_of, lease_ids))
+            of_all = chain.from_iterable(map(self._leases.keys_of, lease_ids))
             await self._check_keys(who, of_all, check)
 
     async def _check_keys(

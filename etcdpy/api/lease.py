@@ -195,7 +195,7 @@ class LeaseService:
             header=empty, ID=lease_id, TTL=found.ttl, grantedTTL=found.granted_ttl
         )
         if keys:
-            for shown in await _sorted_parts(self._lessor.unsorted_keys_of(lease_id)):
+            for shown in await _sorted_parts(self._lessor.keys_of(lease_id)):
                 response.keys.extend(shown)
                 await asyncio.sleep(0)
         return response

@@ -374,7 +374,7 @@ class Applier:
 
     def _revoke_steps(self, lease: int) -> Steps:
         """The keys first, which leave the lease one after the other; then the lease itself."""
-        keys = yield from sorted_steps(self._lessor.unsorted_keys_of(lease), bytes)
+        keys = yield from sorted_steps(self._lessor.keys_of(lease), bytes)
         transaction = self._store.begin_in_slices()
         yield from transaction.delete_keys_steps(keys)
         self._lessor.revoke(lease)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class LeaseKeys(Protocol):
     """The lessor, as far as the rules need it."""
 
-    def unsorted_keys_of(self, lease_id: int) -> Iterable[bytes]:
+    def keys_of(self, lease_id: int) -> Iterable[bytes]:
         """The keys attached to a lease; none when there is no such lease. Whichever is forbidden, the answer is one."""
         ...
 
@@ -81,7 +81,7 @@ def check_lease_write(store: AuthStore, leases: LeaseKeys, who: Identity, lease_
     """Whether who calls may write every key of a lease."""
     if may_administer(store, who):
         return
-    for key in leases.unsorted_keys_of(lease_id):
+    for key in leases.keys_of(lease_id):
         check_write(store, who, key)
 
 
@@ -89,7 +89,7 @@ def check_lease_read(store: AuthStore, leases: LeaseKeys, who: Identity, lease_i
     """Whether who calls may read every key of a lease."""
     if may_administer(store, who):
         return
-    for key in leases.unsorted_keys_of(lease_id):
+    for key in leases.keys_of(lease_id):
         check_read(store, who, key)
 
 

@@ -114,9 +114,3 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):
         return 0
-
-
-def cpu_seconds() -> float:
-    """User and system time of the process so far."""
-    times = os.times()
-    return times.user + times.system

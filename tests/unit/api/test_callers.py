@@ -32,7 +32,7 @@ class Leases:
 
     keys: ClassVar = [*[b"a"] * (5 * LEASE_KEYS_CHECKED_PER_SLICE), b"b"]
 
-    def unsorted_keys_of(self, lease_id: int) -> list[bytes]:
+    def keys_of(self, lease_id: int) -> list[bytes]:
         return self.keys if lease_id == 1 else []
 
 

@@ -106,7 +106,7 @@ def test_nobody_sees_a_part_and_the_result_is_that_of_one_go(kind: str, request_
     assert sliced.look() == whole.look()
     assert sliced.backend.items() == whole.backend.items()
     assert sliced.lessor.exists(7) == whole.lessor.exists(7)
-    assert sliced.lessor.keys_of(7) == whole.lessor.keys_of(7)
+    assert sorted(sliced.lessor.keys_of(7)) == sorted(whole.lessor.keys_of(7))
     assert sliced.applier.counts == whole.applier.counts
     # Watchers are served from history, which they must be told of.
     assert sliced.store.changes == []

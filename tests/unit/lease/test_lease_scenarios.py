@@ -57,7 +57,7 @@ class Player:
 
     def do_ttl(self, lease_id: int, now: float, *_: object) -> str:
         status = self.lessor.time_to_live(lease_id, now)
-        keys = [key.decode() for key in self.lessor.keys_of(lease_id)]
+        keys = [key.decode() for key in sorted(self.lessor.keys_of(lease_id))]
         return f"ttl {status.ttl} granted {status.granted_ttl} keys {keys}"
 
     def do_expired(self, _: int, now: float, *__: object) -> str:

@@ -59,7 +59,6 @@ def test_freed_memory_is_kept() -> None:
 
 def test_readings_are_plausible() -> None:
     assert process.resident_bytes() > 1_000_000
-    assert process.cpu_seconds() > 0
 
 
 if TYPE_CHECKING:
