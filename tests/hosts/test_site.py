@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from tests.hosts.lab import Lab, LabError
-from tests.support.built import ROOT
+from tests.hosts.site import CTL, PKI, Site, changes
 from tests.support.client import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-CHANGED = re.compile(r"^(controller-\d) .* changed=(\d+)", re.MULTILINE)
-SITE_SECONDS_MAX = 600.0
-"""A guard; on an idle machine of two cores the first run takes half a minute."""
-PKI = "/etc/etcdpy/pki"
-CTL = (
-    "etcdpyctl",
-    "--endpoints=https://127.0.0.1:2379",
-    f"--cacert={PKI}/ca.pem",
-    f"--cert={PKI}/client.pem",
-    f"--key={PKI}/client-key.pem",
-)
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(900)
-
-
-class Site:
-    """An inventory of the lab, and runs of playbooks with it."""
-
-    def __init__(self, lab: Lab, wheels: Path, directory: Path) -> None:
-        self.lab = lab
-        self.directory = directory
-        program = directory / "etcdpy"
-        program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m etcdpy "$@"\n')
-        program.chmod(0o755)
-        self.variables = {
-            "ansible_user": "ops",
-            "ansible_ssh_common_args": f"-F {lab.directory}/ssh_config",
-            "ansible_control_path_dir": f"{lab.directory}/cp",
-            "etcdpy_wheels": str(wheels),
-            "etcdpy_control_program": str(program),
-            "etcdpy_authority": str(directory / "ca"),
-        }
-
-    def play(self, name: str, *options: str, addresses: dict[str, str] | None = None, **variables: object) -> str:
-        """What the playbook prints. Raises LabError when it fails."""
-        hosts = {host: {"ansible_host": at} for host, at in self.lab.addresses.items()}
-        for host, address in (addresses or {}).items():
-            hosts[host]["etcdpy_address"] = address
-        inventory = self.directory / "inventory.yml"
-        inventory.write_text(yaml.safe_dump({"etcdpy": {"hosts": hosts, "vars": {**self.variables, **variables}}}))
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
-        command = [program, "-i", str(inventory), *options, str(ROOT / "ansible" / name)]
-        config = str(ROOT / "ansible" / "ansible.cfg")
-        return self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=config)
-
-    def refused(self, **arguments: object) -> str:
-        """What it prints where it must refuse."""
-        with pytest.raises(LabError) as refusal:
-            self.play("site.yml", **arguments)  # type: ignore[arg-type]
-        return str(refusal.value)
-
-
-def changes(output: str) -> dict[str, int]:
-    return {host: int(count) for host, count in CHANGED.findall(output)}
 
 
 @pytest.fixture(scope="module")

@@ -59,11 +59,19 @@ def node() -> list[str]:
 
 def go() -> list[str]:
     """etcd's own client for Go."""
+    return [str(_go_programs() / "go")]
 
+
+def go_traffic() -> list[str]:
+    """A writer, a reader and a watcher by etcd's own client; tests.hosts.traffic runs it."""
+    return [str(_go_programs() / "traffic")]
+
+
+def _go_programs() -> Path:
     def build(place: Path) -> None:
-        _run([_tool("go"), "build", "-trimpath", "-buildvcs=false", "-o", str(place / "calls"), "."], CLIENTS / "go")
+        _run([_tool("go"), "build", "-trimpath", "-buildvcs=false", "-o", f"{place}/", "./..."], CLIENTS / "go")
 
-    return [str(_built("go-client", sorted((CLIENTS / "go").iterdir()), build) / "calls")]
+    return _built("go-client", sorted(path for path in (CLIENTS / "go").rglob("*") if path.is_file()), build)
 
 
 def _tool(name: str) -> str:

@@ -1,0 +1,128 @@
+"""Playbooks, run over ssh against hosts that boot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import yaml
+
+from tests.hosts.lab import LabError
+from tests.support.built import ROOT, copy_sources
+
+if TYPE_CHECKING:
+    from tests.hosts.lab import Lab
+
+CHANGED: Final = re.compile(r"^(controller-\d) .* changed=(\d+)", re.MULTILINE)
+SITE_SECONDS_MAX: Final = 600.0
+"""A guard; on an idle machine of two cores the first run takes half a minute."""
+PKI: Final = "/etc/etcdpy/pki"
+CTL: Final = (
+    "etcdpyctl",
+    "--endpoints=https://127.0.0.1:2379",
+    f"--cacert={PKI}/ca.pem",
+    f"--cert={PKI}/client.pem",
+    f"--key={PKI}/client-key.pem",
+)
+ADDRESSES: Final = {f"controller-{number}": f"10.240.0.{10 + number}" for number in range(4)}
+MEMBERS: Final = ("controller-0", "controller-1", "controller-2")
+
+
+def make_wheels(place: Path) -> Path:
+    """Put a wheel of this tree, not compiled, and of everything that it needs there."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--wheel-dir", str(place)]
+    environment = os.environ | {"ETCDPY_COMPILE": "0"}
+    constraint = str(ROOT / "constraints.txt")
+    with tempfile.TemporaryDirectory() as copy:
+        copy_sources(Path(copy))
+        subprocess.run([*pip, "--no-build-isolation", "--constraint", constraint, copy], env=environment, check=True)
+    return place
+
+
+class Site:
+    """An inventory of the lab, and runs of playbooks with it.
+
+    `members` is who stands in the inventory, and may be changed as a user changes it.
+    """
+
+    def __init__(self, lab: Lab, wheels: Path, directory: Path) -> None:
+        self.lab = lab
+        self.directory = directory
+        self.members = list(MEMBERS)
+        directory.mkdir(exist_ok=True)
+        program = directory / "etcdpy"
+        program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m etcdpy "$@"\n')
+        program.chmod(0o755)
+        self.variables = {
+            "ansible_user": "ops",
+            "ansible_ssh_common_args": f"-F {lab.directory}/ssh_config",
+            "ansible_control_path_dir": f"{lab.directory}/cp",
+            "etcdpy_wheels": str(wheels),
+            "etcdpy_control_program": str(program),
+            "etcdpy_authority": str(directory / "ca"),
+        }
+
+    def play(self, name: str, *options: str, addresses: dict[str, str] | None = None, **variables: object) -> str:
+        """What the playbook prints. Raises LabError when it fails."""
+        hosts = {host: {"ansible_host": self.lab.addresses[host]} for host in self.members}
+        for host, address in (addresses or {}).items():
+            hosts[host]["etcdpy_address"] = address
+        inventory = self.directory / "inventory.yml"
+        inventory.write_text(yaml.safe_dump({"etcdpy": {"hosts": hosts, "vars": {**self.variables, **variables}}}))
+        program = str(Path(sys.executable).with_name("ansible-playbook"))
+        command = [program, "-i", str(inventory), *options, str(ROOT / "ansible" / name)]
+        config = str(ROOT / "ansible" / "ansible.cfg")
+        return self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=config)
+
+    def refused(self, **arguments: object) -> str:
+        """What it prints where it must refuse."""
+        with pytest.raises(LabError) as refusal:
+            self.play("site.yml", **arguments)  # type: ignore[arg-type]
+        return str(refusal.value)
+
+    def ctl(self, *command: str, on: str = "controller-0") -> Any:
+        """What etcdpyctl answers on a member's host, from JSON. Raises LabError when it fails."""
+        return json.loads(self.lab.on(on, *CTL, *command, "--write-out=json"))
+
+    def health(self) -> set[str]:
+        """The endpoints that are healthy; none when nobody can say."""
+        try:
+            said = self.ctl("endpoint", "health", "--cluster", on=self.members[0])
+        except LabError:
+            return set()
+        return {row["endpoint"] for row in said if row["health"]}
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where the members of the inventory serve clients."""
+        return [f"https://{self.lab.addresses[host]}:2379" for host in self.members]
+
+    def client_certificates(self) -> Path:
+        """A directory with ca.pem, and traffic.pem with its key, by the authority of this site."""
+        place, authority = self.directory / "clients", self.directory / "ca"
+        if not place.exists():
+            place.mkdir()
+            command = [
+                str(self.directory / "etcdpy"),
+                "pki",
+                "issue",
+                "traffic",
+                "--profile=client",
+                f"--dir={authority}",
+            ]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            for name in ("ca.pem", "traffic.pem", "traffic-key.pem"):
+                shutil.copy(authority / name, place)
+        return place
+
+
+def changes(output: str) -> dict[str, int]:
+    return {host: int(count) for host, count in CHANGED.findall(output)}
