@@ -93,7 +93,9 @@ class ServerTlsConfig:
         """The flag that `name` (cert-file, trusted-ca-file, crl-file, cert-allowed-hostname) is on this endpoint."""
         if self.endpoint == "peer":
             return f"peer-{name}"
-        return f"client-{name}" if name in ("crl-file", "cert-allowed-hostname", "cert-allowed-cn") else name
+        if name == "cert-allowed-cn":
+            return "client-transport-security.allowed-cn"  # etcd has no flag for it, only the configuration file
+        return f"client-{name}" if name in ("crl-file", "cert-allowed-hostname") else name
 
     def check(self) -> None:
         """Raise TlsConfigError, in etcd's words, for values that contradict each other."""

@@ -63,11 +63,18 @@ class TestAuthority:
 
     __test__ = False
 
-    def __init__(self, directory: Path, name: str = "ca", *, above: TestAuthority | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str = "ca",
+        *,
+        above: TestAuthority | None = None,
+        now: datetime.datetime | None = None,
+    ) -> None:
         self.directory = directory
         self.name = name
         request = Request(PROFILES["ca"], f"test {name}")
-        made = create_root(request, utc_now()) if above is None else above.authority.issue(request, utc_now())
+        made = create_root(request, now or utc_now()) if above is None else above.authority.issue(request, utc_now())
         self.authority: Authority = Authority(made.certificate, made.key)
         self.chain = b"" if above is None else self.pem
         write_pair(directory, name, made)

@@ -224,7 +224,7 @@ def test_allowed_common_names(world: World, caplog: pytest.LogCaptureFixture) ->
     assert check(tls, world.handshake(tls, world.alice)) is None
     tls = world.tls(allowed_cns=("bob",))
     error = check(tls, world.handshake(tls, world.alice))
-    assert 'common name "alice" is not in client-cert-allowed-cn' in refused(tls, error, caplog)["error"]
+    assert 'common name "alice" is not in client-transport-security.allowed-cn' in refused(tls, error, caplog)["error"]
 
 
 def test_a_client_that_does_not_trust_us(world: World, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
