@@ -59,6 +59,7 @@ CALM = frozenset(
     )
 )
 """They compare answers, of one member mostly, whenever these come. So do the tests of hosts, which wait for them."""
+HOSTS = "tests/hosts/"
 QUIET_NICENESS = 10
 
 
@@ -67,14 +68,16 @@ def _starts_servers(node_id: str) -> bool:
 
 
 def _is_calm(node_id: str) -> bool:
-    return node_id.startswith("tests/hosts/") or node_id.split("::")[0] in CALM
+    return node_id.startswith(HOSTS) or node_id.split("::")[0] in CALM
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """What stays together on a worker: all timed process tests, and elsewhere the tests of a file, which share
-    fixtures."""
+    """What stays together on a worker: all timed process tests, all tests of hosts, which share a cluster of them, and
+    elsewhere the tests of a file, which share fixtures."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(HOSTS):
+            return HOSTS
         path = nodeid.split("::")[0]
         return "timed" if _starts_servers(nodeid) and not _is_calm(nodeid) else path
 
