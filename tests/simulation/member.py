@@ -300,7 +300,8 @@ class Process:
     def _revoke(self, expired: list[int], error: EtcdError | None) -> None:
         """Leases have expired, and others may have elected another leader meanwhile."""
         if error is None and self.lessor.is_primary:
-            for lease in expired:
+            # The lead may have gone elsewhere and come back meanwhile; then all of them live again.
+            for lease in (lease for lease in expired if self.lessor.has_expired(lease, self.loop.time())):
                 revocation = self._own("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease), lambda _outcome: None)
                 self.node.propose_as_leader(revocation)
 
