@@ -711,6 +711,25 @@ PROXY_RESUME_SECONDS: Final = 0.1
 PROXY_REGISTER_RETRY_SECONDS: Final = 1.0
 """Pause before the proxy's own address is written again, or those of the others are read again. etcd's number."""
 
+PROXY_REVOKE_SECONDS: Final = 1.0
+"""How long a proxy that stops waits until its own lease is revoked; it ends by itself too."""
+
+PROXY_LEASED_KEYS_MAX: Final = 8192
+"""Keys that a proxy owns by --experimental-leasing-prefix, each of which is a record more for the cluster; and those
+that it remembers to have let go of. etcd has no bound."""
+
+PROXY_LEASED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""And the bytes that stand there."""
+
+PROXY_LEASED_KEYS_PER_TXN_MAX: Final = 32
+"""Owned keys that one transaction writes and that stay owned: each is an operation more, and a member takes 128."""
+
+PROXY_LEASING_BACKOFF_SECONDS: Final = 2.0
+"""How long a key that was let go of is not owned again. etcd's number."""
+
+PROXY_LEASING_WAIT_SECONDS: Final = 1.0
+"""How long a writer waits to hear that the owner of a key has let go of it, before he looks."""
+
 PROXY_HEALTH_SECONDS: Final = 1.0
 """How long /health waits for the cluster. etcd's number."""
 

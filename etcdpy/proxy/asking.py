@@ -27,10 +27,11 @@ class Asker(Protocol):
         ...
 
 
-class _Changing:
+class Changing:
     """Looks into answers, so it encodes them again."""
 
     async def call(self, method: Method[Any, Answer], request: Message, caller: Caller) -> Answer:
+        """See Asker."""
         raise NotImplementedError
 
     async def encoded(self, method: Method[Any, Any], request: Message, caller: Caller) -> bytes:
@@ -39,7 +40,7 @@ class _Changing:
         return body
 
 
-class Namespaced(_Changing):
+class Namespaced(Changing):
     """Keys get the namespace on their way in and lose it on their way out."""
 
     def __init__(self, inner: Asker, namespace: Namespace) -> None:
@@ -51,7 +52,7 @@ class Namespaced(_Changing):
         return self._namespace.out_of(await self._inner.call(method, self._namespace.into(request), caller))
 
 
-class Ordered(_Changing):
+class Ordered(Changing):
     """--experimental-serializable-ordering: no read shows an older revision than a read before it.
 
     A member that is behind is passed over for the next one; when all are, and again, the read is refused in the words

@@ -9,6 +9,7 @@ from etcdpy.client.call import COMPACT, DELETE_RANGE, PUT, RANGE, TXN
 from etcdpy.errors import Code, StatusError
 from etcdpy.proto import rpc_pb2
 from etcdpy.proxy.upstream import caller_of
+from etcdpy.proxy.written import compared, written
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -60,8 +61,7 @@ class KvService:
         request = parse(rpc_pb2.TxnRequest, body)
         asked = self._asker.encoded(TXN, request, caller_of(call))
         # What it compares may be known wrongly here: a client that tries again after a failed one must see the truth.
-        touched = [(compare.key, compare.range_end) for compare in request.compare]
-        call.finish(await self._writing([*touched, *_written(request)], asked))
+        call.finish(await self._writing([*compared(request), *written(request)], asked))
 
     async def compact(self, call: Call, body: bytes) -> None:
         """KV.Compact."""
@@ -80,16 +80,3 @@ class KvService:
         finally:
             for key, end in places:
                 self._cache.invalidate(key, end)
-
-
-def _written(request: rpc_pb2.TxnRequest) -> Iterable[tuple[bytes, bytes]]:
-    """Every range that either branch may write, those of transactions within it included."""
-    for operation in (*request.success, *request.failure):
-        kind = operation.WhichOneof("request")
-        if kind == "request_put":
-            yield operation.request_put.key, b""
-        elif kind == "request_delete_range":
-            yield operation.request_delete_range.key, operation.request_delete_range.range_end
-        elif kind == "request_txn":
-            yield from ((compare.key, compare.range_end) for compare in operation.request_txn.compare)
-            yield from _written(operation.request_txn)

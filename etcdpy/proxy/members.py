@@ -19,6 +19,7 @@ from etcdpy.client.keys import prefix_end
 from etcdpy.client.watch_state import WatchState
 from etcdpy.errors import EtcdError
 from etcdpy.proto import kv_pb2, rpc_pb2
+from etcdpy.proxy.session import Session, watch_once
 from etcdpy.proxy.upstream import NOBODY, StreamBroken
 from etcdpy.server import logs
 
@@ -75,38 +76,22 @@ class Registration:
         """Write the address, and keep its lease alive; when that is lost, begin again."""
         while True:
             try:
-                lease = await self._write()
+                session = await self._write()
                 log.info("registered session with lease", addr=self._address, lease_ttl=self._ttl_seconds)
-                alive = True
-                while alive:
-                    await asyncio.sleep(self._ttl_seconds / 3)
-                    alive = await self._renew(lease)
+                await session.keep()
                 log.warn("session expired; possible network partition or server restart")
                 log.warn("creating a new session to rejoin")
             except EtcdError as error:
                 log.warn("failed to create a session", error=error.message)
             await asyncio.sleep(limits.PROXY_REGISTER_RETRY_SECONDS)
 
-    async def _write(self) -> int:
-        grant = rpc_pb2.LeaseGrantRequest(TTL=self._ttl_seconds)
-        lease = (await self._upstream.call(calls.LEASE_GRANT, grant)).ID
+    async def _write(self) -> Session:
+        session = await Session.begin(self._upstream, self._ttl_seconds)
         name = json.dumps({"name": socket.gethostname()}, separators=(",", ":"))
         update = {"Op": 0, "Addr": self._address, "Metadata": name}
         value = json.dumps(update, separators=(",", ":")).encode()
-        await self._asker.call(calls.PUT, rpc_pb2.PutRequest(key=self._key, value=value, lease=lease), NOBODY)
-        return lease
-
-    async def _renew(self, lease: int) -> bool:
-        """Whether the lease lives on."""
-        stream = await self._upstream.open(calls.LEASE_KEEP_ALIVE.path, NOBODY)
-        try:
-            await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease).SerializeToString())
-            body = await stream.read()
-        except StreamBroken:
-            return True  # it may live still; the next renewal tells
-        finally:
-            stream.cancel()
-        return body is not None and rpc_pb2.LeaseKeepAliveResponse.FromString(body).TTL > 0
+        await self._asker.call(calls.PUT, rpc_pb2.PutRequest(key=self._key, value=value, lease=session.id), NOBODY)
+        return session
 
     async def follow(self) -> None:
         """Read what stands under the prefix, and watch it."""
@@ -130,22 +115,14 @@ class Registration:
         request = rpc_pb2.WatchCreateRequest(key=self._prefix, range_end=prefix_end(self._prefix))
         request.start_revision = revision + 1
         state = WatchState(request if self._namespace is None else self._namespace.into(request))
-        stream = await self._upstream.open(calls.WATCH.path, NOBODY)
-        try:
-            await stream.send(state.create_request().SerializeToString())
-            while (body := await stream.read()) is not None:
-                answer = state.received(rpc_pb2.WatchResponse.FromString(body))
-                if state.failed is not None:
-                    raise state.failed
-                if answer is None:
-                    continue
-                for event in (answer if self._namespace is None else self._namespace.out_of(answer)).events:
-                    if event.type == kv_pb2.Event.DELETE:
-                        self._members.registered.pop(event.kv.key, None)
-                    else:
-                        self._take(event.kv)
-        finally:
-            stream.cancel()
+        await watch_once(self._upstream, self._namespace, state, self._changed)
+
+    def _changed(self, answer: rpc_pb2.WatchResponse) -> None:
+        for event in answer.events:
+            if event.type == kv_pb2.Event.DELETE:
+                self._members.registered.pop(event.kv.key, None)
+            else:
+                self._take(event.kv)
 
     def _take(self, record: kv_pb2.KeyValue) -> None:
         try:

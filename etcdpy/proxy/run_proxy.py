@@ -26,6 +26,7 @@ from etcdpy.proxy.call_log import logged
 from etcdpy.proxy.endpoints import discover
 from etcdpy.proxy.kv import KvService
 from etcdpy.proxy.leases import LeaseService
+from etcdpy.proxy.leasing import Leasing
 from etcdpy.proxy.members import ListedMembers, Registration
 from etcdpy.proxy.pages import Pages, ProxyCollector
 from etcdpy.proxy.passing import Recipes, passed_stream, passed_unary_handlers
@@ -115,8 +116,6 @@ class ProxyOptions:
         """What is set and does nothing, with the reason."""
         if self.enable_pprof:
             yield "enable-pprof: pprof is Go's; there is no /debug/pprof"
-        if self.experimental_leasing_prefix:
-            yield "experimental-leasing-prefix: this proxy owns no keys; linearizable reads go to the cluster"
 
     @property
     def dials_with_tls(self) -> bool:
@@ -261,6 +260,10 @@ class Proxy:
         if self._namespace is not None:
             asker = Namespaced(asker, self._namespace)
         self._asker = asker
+        self._leasing: Leasing | None = None
+        if options.experimental_leasing_prefix:
+            prefix = options.experimental_leasing_prefix.encode()
+            asker = self._leasing = Leasing(asker, upstream, self._namespace, prefix, group)
         self._cache = RangeCache()
         self._kv = KvService(asker, self._cache)
         self._watch = WatchService(upstream, self._namespace, group, self._may_read)
@@ -327,6 +330,8 @@ class Proxy:
     def start(self) -> None:
         """Begin what goes on beside the calls."""
         options, found = self._options, self._tasks
+        if self._leasing is not None:
+            self._leasing.start()
         if options.resolver_prefix and self._members is not None:
             registration = Registration(
                 self._upstream,
@@ -358,6 +363,8 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await self.server.drain(limits.DRAIN_SECONDS)
+        if self._leasing is not None:
+            await self._leasing.close()
         self._watch.close()
         self._connections.close()
 

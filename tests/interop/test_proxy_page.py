@@ -24,6 +24,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
 SAYS = {
     "put greeting": "OK",
     "get greeting": "greeting\nhello",
+    "get leases/greeting": "leases/greeting",
     "get /apps/greeting": "/apps/greeting\nhello",
     "watch greeting": "PUT\ngreeting\nhello",
     "member list": "127.0.0.1:23790",
