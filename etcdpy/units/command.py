@@ -110,7 +110,7 @@ def diff(path: Path, form: str, node: str, root: Path) -> None:
     if form == "simple":
         click.echo("".join(change.diff() for change in found), nl=False)
     else:
-        _print_rows(form, ("path", "state"), _states(found))
+        _print_rows(form, ("path", "state", "member"), _states(found))
     if found:
         raise Failure(Exit.ERROR)
 
@@ -150,7 +150,8 @@ def install(path: Path, form: str, node: str, root: Path) -> None:
     """Put a node's files in place on this host; what is right already stays untouched.
 
     Users, directories and units are then taken in by systemd (not below another --root). Nothing is started or
-    restarted: that is for who knows how the other members are.
+    restarted: that is for who knows how the other members are. What a running member takes only by a restart is
+    marked; the names of all members, which it reads once in its life, are not.
 
     \b
     Example:
@@ -161,11 +162,18 @@ def install(path: Path, form: str, node: str, root: Path) -> None:
         place.put(wanted)
         if wanted and root == Path("/"):
             place.take_in()
-    _print_rows(form, ("path", "state"), _states(wanted))
+    _print_rows(form, ("path", "state", "member"), _states(wanted))
 
 
-def _states(found: Sequence[place.Change]) -> list[tuple[str, str]]:
-    return [(str(change.target), "missing" if change.before is None else "changed") for change in found]
+def _states(found: Sequence[place.Change]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            str(change.target),
+            "missing" if change.before is None else "changed",
+            "restart" if change.needs_restart else "",
+        )
+        for change in found
+    ]
 
 
 def _print_rows(form: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -175,4 +183,4 @@ def _print_rows(form: str, names: Sequence[str], rows: Sequence[Sequence[str]]) 
         click.echo(boxed(names, rows))
     else:
         for row in rows:
-            click.echo(" ".join(row))
+            click.echo(" ".join(filter(None, row)))

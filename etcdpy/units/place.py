@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MODE: Final = 0o644
 SECONDS_MAX: Final = 60
 """What systemd's tools may take; they take less than one."""
+_FOUNDING: Final = re.compile(
+    r"(?mi)^ *(--|ETCD_)initial[-_](advertise[-_]peer[-_]urls|cluster|cluster[-_]state|cluster[-_]token)=.*\n"
+)
+"""Settings that a member reads only while it has no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,13 @@ class Change:
         new = self.file.text.splitlines(keepends=True)
         source = "/dev/null" if self.before is None else str(self.target)
         return "".join(difflib.unified_diff(old, new, source, str(self.target)))
+
+    @property
+    def needs_restart(self) -> bool:
+        """Whether a member that runs takes it only by a restart, and takes anything by that."""
+        if not self.file.starts:
+            return False
+        return self.before is None or _FOUNDING.sub("", self.before) != _FOUNDING.sub("", self.file.text)
 
 
 def changes(files: Sequence[Rendered], root: Path) -> list[Change]:

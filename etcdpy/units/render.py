@@ -16,10 +16,12 @@ _UNITS: Final = "etc/systemd/system"
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One file: where it belongs, from the root of the host, and what is in it."""
+    """One file: where it belongs, from the root of the host, and what is in it. `starts` says whether the node's member
+    is started from it."""
 
     path: str
     text: str
+    starts: bool = False
 
 
 def template_directory() -> Path:
@@ -39,7 +41,8 @@ def render(topology: Topology, name: str) -> list[Rendered]:
         keep_trailing_newline=True,
     )
     environment.filters |= {"in_url": in_url, "in_unit": in_unit, "parent": parent}
-    settings = context["service"]["settings"].lstrip("/")
+    settings = f"{context['service']['settings'].lstrip('/')}/{name}.env"
+    starting = {f"{_UNITS}/etcdpy.service"} | ({settings} if context["service"]["style"] == "environment" else set())
     places = {
         "etcdpy.service.j2": f"{_UNITS}/etcdpy.service",
         "etcdpy@.service.j2": f"{_UNITS}/etcdpy@.service",
@@ -48,12 +51,15 @@ def render(topology: Topology, name: str) -> list[Rendered]:
         "etcdpy-renew.timer.j2": f"{_UNITS}/etcdpy-renew.timer",
         "sysusers.conf.j2": "etc/sysusers.d/etcdpy.conf",
         "tmpfiles.conf.j2": "etc/tmpfiles.d/etcdpy.conf",
-        "etcdpy.env.j2": f"{settings}/{name}.env",
+        "etcdpy.env.j2": settings,
     }
     if context["backup"] is not None:
         places["etcdpy-backup.service.j2"] = f"{_UNITS}/etcdpy-backup.service"
         places["etcdpy-backup.timer.j2"] = f"{_UNITS}/etcdpy-backup.timer"
-    made = [Rendered(path, environment.get_template(file).render(context)) for file, path in places.items()]
+    made = [
+        Rendered(path, environment.get_template(file).render(context), path in starting)
+        for file, path in places.items()
+    ]
     return sorted(made, key=lambda each: each.path)
 
 

@@ -230,8 +230,27 @@ def test_install_is_done_once(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "diff", *ON)
     assert (code, "-RestartSec=9s\n+RestartSec=2s\n" in out) == (1, True)
     assert run(capsys, "diff", *ON, "-w", "table")[0] == 1
-    assert run(capsys, "install", *ON)[1] == f"host/{UNITS}/etcdpy.service changed\n"
+    assert run(capsys, "install", *ON)[1] == f"host/{UNITS}/etcdpy.service changed restart\n"
     assert not list(Path("host").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("style", ["flags", "environment"])
+def test_a_member_that_runs_need_not_restart_for_another_ones_name(style: str, tmp_path: Path) -> None:
+    def changed(**tables: Any) -> tuple[set[str], set[str]]:
+        found = place.changes(render(topology(service={"style": style}, **tables), "m1"), tmp_path)
+        restarting = {change.target.name for change in found if change.needs_restart}
+        return {change.target.name for change in found}, restarting
+
+    starting = {"etcdpy.service", "m1.env"} if style == "environment" else {"etcdpy.service"}
+    assert changed()[1] == starting, "it is not there yet"
+    place.put(place.changes(render(topology(service={"style": style}), "m1"), tmp_path))
+    names = {f"m{number}": {"address": f"10.0.0.{number}"} for number in range(1, 6)}
+    told, restarting = changed(nodes=names, cluster={"state": "existing", "token": "other"})
+    assert "m1.env" in told
+    assert not restarting
+    changing = "m1.env" if style == "environment" else "etcdpy.service"
+    assert changed(flags={"initial-election-tick-advance": False})[1] == {changing}
+    assert changed(nodes={**names, "m1": {"address": "10.0.0.9"}})[1] == {changing}
 
 
 @pytest.mark.usefixtures("cluster")
