@@ -24,12 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         pki.main(args=words[1:], prog_name="etcdpy pki")
         return 0
-    if words[:1] == ["backup"]:
+    if words[:1] in (["backup"], ["encryption"]):
         from etcdpy.commandline import end_as_small_tools_do, run_tool
         from etcdpy.utl.backups import backup
+        from etcdpy.utl.encryption import encryption
 
         end_as_small_tools_do()
-        return run_tool(backup, "etcdpy backup", words[1:])
+        return run_tool(backup if words[0] == "backup" else encryption, f"etcdpy {words[0]}", words[1:])
     if words[:1] == ["systemd"]:
         from etcdpy.commandline import end_as_small_tools_do, run_tool
         from etcdpy.units.command import systemd

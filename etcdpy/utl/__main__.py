@@ -19,6 +19,7 @@ from etcdpy.commandline import (
 from etcdpy.completion import completion_command, help_command, version_command
 from etcdpy.utl.backups import backup
 from etcdpy.utl.check import check
+from etcdpy.utl.commit_log import commit_log
 from etcdpy.utl.encryption import encryption
 from etcdpy.utl.member_files import open_engine
 from etcdpy.utl.migrate import migrate
@@ -84,7 +85,7 @@ def _defragment(path: Path, timeout_seconds: float, masters: MasterKeys | None) 
 _version = version_command("etcdpyutl", "etcdutl", global_options)
 _completion = completion_command("etcdpyutl", "etcdutl", global_options)
 _help = help_command("etcdpyutl help snapshot restore", global_options)
-for _command in (snapshot, hashkv, migrate, check, backup, _version, _completion, encryption, _help):
+for _command in (snapshot, hashkv, migrate, check, commit_log, backup, _version, _completion, encryption, _help):
     etcdutl.add_command(_command)
 
 

@@ -1,5 +1,7 @@
 """`etcdpy backup run`: one scheduled backup. Saved through the API, restored once to see that it can be, some kept.
 
+`etcdpy backup keep` does the same with a file that was made elsewhere and brought here.
+
 <dir>/etcd-20260131T235959Z.db    a backup that was verified; the time is when it was begun, in UTC. `.sealed` where
                                   it is encrypted: `etcdpyutl encryption decrypt-backup` makes a .db of it again
 <dir>/.lock                       held while one is made
@@ -23,9 +25,10 @@ import click
 from etcdpy.commandline import INT, Command, Exit, Failure
 from etcdpy.progress import Progress
 from etcdpy.texttable import human_bytes
-from etcdpy.utl.check import backup, verify_file
+from etcdpy.utl.check import backup, decrypted, verify_file
 from etcdpy.utl.options import global_options, key_file_option, masters_of, require
-from etcdpy.utl.work import failures
+from etcdpy.utl.printers import check_format, show_facts
+from etcdpy.utl.work import failures, one_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +80,7 @@ def run_backup(ctx: click.Context, /, directory: str, keep: int, metrics_file: s
       etcdpy backup run --endpoints https://10.0.0.1:2379 --cacert ca.pem --cert client.pem --key client-key.pem \\
         --dir /var/backups/etcd --keep 7 --metrics-file /var/lib/node_exporter/etcd_backup.prom
     """
-    require(ctx, dir=directory)
-    if keep < 1:
-        raise Failure(Exit.BAD_ARGUMENTS, "--keep must be 1 or more: the newest backup is never removed")
+    _check_keep(ctx, directory, keep)
     place = Path(directory)
     endpoints = tuple(part for part in others["endpoints"].split(",") if part)
     with failures():
@@ -99,6 +100,44 @@ def run_backup(ctx: click.Context, /, directory: str, keep: int, metrics_file: s
             _write_metrics(metrics_file, place, began, succeeded=True, revision=facts["revision"])
     size = human_bytes(path.stat().st_size)
     click.echo(f"{path}: {size}, {facts['keys']} keys at revision {facts['revision']}, verified", err=True)
+
+
+@backup.command("keep", cls=Command, globals_=global_options, short_help="Takes in a backup from elsewhere, keeps some")
+@click.argument("filename", nargs=-1)
+@click.option("--dir", "directory", default="", help="Required. Where the backups are kept")
+@click.option("--keep", type=INT, default=KEEP_DEFAULT, show_default=True, help="How many are kept, the newest")
+@key_file_option
+@click.pass_context
+def keep_backup(ctx: click.Context, filename: tuple[str, ...], directory: str, keep: int, key_file: str) -> None:
+    """Move a file here that `backup run` made elsewhere, verify it, and only then remove the oldest backups.
+
+    With --encryption-key-file it is kept encrypted. One that is encrypted already is verified with these keys; without
+    them it is kept on the word of who made it.
+
+    \b
+    Example:
+      etcdpy backup keep fetched/etcd-20260131T235959Z.db --dir backups --keep 30 --encryption-key-file backup-keys
+    """
+    path = Path(one_argument(filename, "backup keep"))
+    form = check_format(ctx)
+    _check_keep(ctx, directory, keep)
+    if not _NAME.fullmatch(path.name):
+        raise Failure(
+            Exit.BAD_ARGUMENTS, f"{path.name} is no name that `backup run` gives; those are what is kept here"
+        )
+    place = Path(directory)
+    with failures():
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(place):
+            facts = _take_in(path, place, masters_of(key_file))
+            prune(place, keep)
+    show_facts(form, facts)
+
+
+def _check_keep(ctx: click.Context, directory: str, keep: int) -> None:
+    require(ctx, dir=directory)
+    if keep < 1:
+        raise Failure(Exit.BAD_ARGUMENTS, "--keep must be 1 or more: the newest backup is never removed")
 
 
 @contextmanager
@@ -122,14 +161,35 @@ def make_backup(
     try:
         _save(source, unverified)
         facts = verify_file(unverified, scratch)
-        if masters is not None:
-            path = path.with_suffix(".sealed")
-            unverified = _sealed(unverified, place / f".{path.name}", masters)
-        unverified.rename(path)
-        _sync(place)
+        return _named(unverified, path, masters), facts
     finally:
         unverified.unlink(missing_ok=True)
-    return path, facts
+
+
+def _take_in(source: Path, place: Path, masters: MasterKeys | None) -> dict[str, Any]:
+    """Move it, verify it where that can be done, and with `masters` encrypt it. Raises as make_backup."""
+    path = place / source.name
+    unverified = place / f".{path.name}"
+    shutil.move(source, unverified)
+    try:
+        unverified.chmod(0o600)
+        facts: dict[str, Any] = {"verified": path.suffix == ".db" or masters is not None}
+        if facts["verified"]:
+            with decrypted(unverified, place, masters) as plain:
+                facts |= verify_file(plain, place)
+        return {**facts, "file": str(_named(unverified, path, masters))}
+    finally:
+        unverified.unlink(missing_ok=True)
+
+
+def _named(unverified: Path, path: Path, masters: MasterKeys | None) -> Path:
+    """Give a file that may be kept its name, with `masters` encrypted; returns which. Raises as make_backup."""
+    if masters is not None and path.suffix == ".db":
+        path = path.with_suffix(".sealed")
+        unverified = _sealed(unverified, path.with_name(f".{path.name}"), masters)
+    unverified.rename(path)
+    _sync(path.parent)
+    return path
 
 
 def _sealed(plain: Path, sealed: Path, masters: MasterKeys) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from etcdpy.utl.printers import check_format, show_facts
 from etcdpy.utl.work import check_exists, failures, one_argument, timeout_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from etcdpy.storage.engine import Engine
+    from etcdpy.storage.key_file import MasterKeys
 
 
 @click.command(
@@ -83,6 +85,8 @@ def inspect_member(engine: Engine, path: Path) -> dict[str, Any]:
         "voters": len(group.voters),
         "version": membership.version,
         "log": f"{log.first_index()}-{log.last_index()}",
+        # Raft's measure of who knows more: the term of the last entry, then its index (paper 5.4.1).
+        "last": [log.term(log.last_index()), log.last_index()],
         "term": hard_state.term,
         "commit": hard_state.commit,
         "applied": engine.applied_index,
@@ -125,9 +129,14 @@ def backup(ctx: click.Context) -> None:
 @click.argument("filename", nargs=-1)
 @click.option("--scratch-dir", default="", help="Where there is room for it (default: beside the file)")
 @click.option("--skip-hash-check", is_flag=True, help="Do not compare the checksum (for a copy of a data directory)")
+@key_file_option
 @click.pass_context
-def verify(ctx: click.Context, filename: tuple[str, ...], scratch_dir: str, *, skip_hash_check: bool) -> None:
+def verify(
+    ctx: click.Context, filename: tuple[str, ...], scratch_dir: str, key_file: str, *, skip_hash_check: bool
+) -> None:
     """Restore a saved file to a scratch place, read all of that, compare hashes, and remove it again.
+
+    A file that is encrypted needs --encryption-key-file; what it holds lies in the scratch place meanwhile.
 
     \b
     Example:
@@ -136,9 +145,29 @@ def verify(ctx: click.Context, filename: tuple[str, ...], scratch_dir: str, *, s
     path = Path(one_argument(filename, "backup verify"))
     form = check_format(ctx)
     check_exists(path)
-    with failures():
-        facts = verify_file(path, Path(scratch_dir) if scratch_dir else path.parent, skip_hash_check=skip_hash_check)
-    show_facts(form, facts)
+    scratch = Path(scratch_dir) if scratch_dir else path.parent
+    with failures(), decrypted(path, scratch, masters_of(key_file)) as plain:
+        facts = verify_file(plain, scratch, skip_hash_check=skip_hash_check)
+    show_facts(form, {**facts, "file": str(path)})
+
+
+@contextmanager
+def decrypted(path: Path, scratch: Path, masters: MasterKeys | None) -> Iterator[Path]:
+    """The file, or where it is encrypted what it holds, for the context. Raises Failure, OSError, StorageError."""
+    from etcdpy.storage import sealed_file
+
+    with path.open("rb") as file:
+        if not sealed_file.is_sealed_backup(file.read(len(sealed_file.MAGIC))):
+            yield path
+            return
+        if masters is None:
+            raise Failure(Exit.BAD_ARGUMENTS, f"{path} is encrypted; name the key file by --encryption-key-file")
+        file.seek(0)
+        with tempfile.TemporaryDirectory(prefix=".verify-", dir=scratch) as directory:
+            plain = Path(directory) / path.with_suffix(".db").name
+            with plain.open("xb") as writer:
+                sealed_file.open_backup(str(path), file, writer, masters)
+            yield plain
 
 
 def verify_file(path: Path, scratch: Path, *, skip_hash_check: bool = False) -> dict[str, Any]:

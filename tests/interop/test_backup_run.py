@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,10 @@ def test_with_keys_what_is_kept_is_encrypted(member: Member, tmp_path: Path) -> 
     assert b"key 99" not in sealed.read_bytes()
     plain, data = tmp_path / "plain.db", tmp_path / "data"
     named = f"--encryption-key-file={keys}"
-    assert utl(["encryption", "decrypt-backup", str(sealed), str(plain), named]) == 0
+    assert utl(["backup", "verify", str(sealed)]) == 128, "the key is needed"
+    assert utl(["backup", "verify", str(sealed), named]) == 0
+    assert sorted(each.name for each in place.iterdir()) == [".lock", sealed.name], "nothing of it is left in the clear"
+    assert main(["encryption", "decrypt-backup", str(sealed), str(plain), named]) == 0
     assert utl(["backup", "verify", str(plain)]) == 0
     assert utl(["snapshot", "restore", str(plain), f"--data-dir={data}", named]) == 0
     assert not [path for path in data.rglob("*") if path.is_file() and b"key 99" in path.read_bytes()]
@@ -112,6 +116,39 @@ def test_with_keys_what_is_kept_is_encrypted(member: Member, tmp_path: Path) -> 
     assert utl(["check", f"--data-dir={again}", named]) == 0
     assert run(member, place, f"--encryption-key-file={keys}", "--keep=1") == 0
     assert len(backups.kept(place)) == 1
+
+
+def test_a_backup_from_elsewhere_is_verified_before_an_old_one_goes(
+    member: Member, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, here, keys = tmp_path / "there", tmp_path / "here", tmp_path / "keys"
+    keys.touch(mode=0o600)
+    keys.write_text(key_file.new_line("backups"))
+    here.mkdir()
+    old = here / "etcd-20200101T000000Z.db"
+    old.touch()
+
+    def keep(path: Path, *arguments: str) -> int:
+        return main(["backup", "keep", str(path), f"--dir={here}", "--keep=1", "--write-out=json", *arguments])
+
+    assert run(member, there) == 0
+    (made,) = backups.kept(there)
+    damaged = there / "etcd-20200102T000000Z.db"
+    damaged.write_bytes(made.read_bytes()[:-1] + b"x")
+    assert keep(damaged) == 1
+    assert "expected sha256" in capsys.readouterr().err
+    assert backups.kept(here) == [old]
+    assert keep(made, f"--encryption-key-file={keys}") == 0
+    facts = json.loads(capsys.readouterr().out)
+    (sealed,) = backups.kept(here)
+    assert (facts["file"], facts["verified"], facts["revision"]) == (str(sealed), True, 101)
+    assert sealed.stat().st_mode & 0o777 == 0o600
+    assert sealed.suffix == ".sealed"
+    assert [each.name for each in there.iterdir()] == [".lock"], "it was moved"
+    again = sealed.rename(there / sealed.name)
+    assert keep(again) == 0
+    assert json.loads(capsys.readouterr().out) == {"verified": False, "file": str(sealed)}
+    assert keep(tmp_path / "mine.db") == 128
 
 
 def test_the_first_endpoint_that_answers_is_asked(member: Member, tmp_path: Path) -> None:
