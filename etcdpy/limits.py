@@ -711,6 +711,9 @@ PROXY_RESUME_SECONDS: Final = 0.1
 PROXY_REGISTER_RETRY_SECONDS: Final = 1.0
 """Pause before the proxy's own address is written again, or those of the others are read again. etcd's number."""
 
+PROXY_TLS_LOOK_SECONDS: Final = 1.0
+"""How often a proxy looks whether its TLS files were renewed, while it has no connection to a member."""
+
 PROXY_REVOKE_SECONDS: Final = 1.0
 """How long a proxy that stops waits until its own lease is revoked; it ends by itself too."""
 

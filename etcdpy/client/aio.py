@@ -72,7 +72,7 @@ class _AsyncStream(Generic[A]):
         try:
             answer = await self._call.read()
         except asyncio.CancelledError:
-            if _is_cancelled() or not self._cancelled:
+            if is_cancelled() or not self._cancelled:
                 raise
             return None  # grpcio says so to who reads from a stream that was cancelled, too
         return None if answer is _EOF else answer
@@ -109,7 +109,7 @@ class _AsyncPlace(Endpoint[grpc.aio.Channel]):
         try:
             answer: Answer = await made(call.request, timeout=seconds, metadata=metadata, wait_for_ready=wait_for_ready)
         except asyncio.CancelledError:
-            if _is_cancelled() or not self._io.closed:
+            if is_cancelled() or not self._io.closed:
                 raise
             raise ClientClosed from None  # grpcio says it so where the channel was closed, too
         return answer
@@ -166,7 +166,7 @@ class _AsyncPlace(Endpoint[grpc.aio.Channel]):
             await self.opened.close(None)
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether the CancelledError that was just caught is for this task, and not about a call of grpcio's."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

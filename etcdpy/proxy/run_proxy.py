@@ -36,11 +36,11 @@ from etcdpy.proxy.watching import WatchService
 from etcdpy.server import logs, notify, process
 from etcdpy.transport.options import TransportOptions
 from etcdpy.transport.server import Server
-from etcdpy.transport.tls import ServerTls, ServerTlsConfig, TlsConfigError, ensure_self_signed
+from etcdpy.transport.tls import ServerTls, ServerTlsConfig, TlsConfigError
 from etcdpy.transport.tls_client import ClientTls, ClientTlsConfig
-from etcdpy.transport.tls_files import parse_certificates, read_bounded
 from etcdpy.transport.tls_options import check_options, parse_version
 from etcdpy.transport.tls_refusal import common_name
+from etcdpy.transport.tls_selfsigned import self_signed_pair
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -141,11 +141,12 @@ async def _serve(options: ProxyOptions, _room: int) -> None:
     for number in process.STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tls = listener_tls(options)
-    upstream = await _upstream(options)
+    dialing = _dialing(options) if options.dials_with_tls else None
+    upstream = await _upstream(options, dialing)
     problem: Exception | None = None
     async with asyncio.TaskGroup() as group:
         upstream.start(group)
-        proxy = Proxy(options, upstream, group)
+        proxy = Proxy(options, upstream, dialing, group)
         try:
             await proxy.listen(tls)
             proxy.start()
@@ -162,14 +163,15 @@ async def _serve(options: ProxyOptions, _room: int) -> None:
         raise problem
 
 
-async def _upstream(options: ProxyOptions) -> Upstream:
+async def _upstream(options: ProxyOptions, dialing: ClientTls | None) -> Upstream:
     found = await discover(
         options.discovery_srv,
         options.discovery_srv_name,
         trusted_ca=options.cacert,
         insecure=options.insecure_discovery,
     )
-    _check_empty_name(options.cert)
+    if dialing is not None and (told := _named(dialing)):
+        raise Failure(Exit.ERROR, told)
     if options.insecure_skip_tls_verify:
         log.warn(
             "--insecure-skip-tls-verify was given, this grpc proxy process skips authentication of etcd server TLS "
@@ -182,16 +184,35 @@ async def _upstream(options: ProxyOptions) -> Upstream:
         verify=not options.insecure_skip_tls_verify,
         max_send_bytes=options.max_send_bytes if options.max_send_bytes > 0 else 2**31 - 1,
         options=_channel_options(options),
+        renewals=ClusterFiles(dialing).renewals if dialing is not None else lambda: 0,
     )
 
 
-def _check_empty_name(path: str) -> None:
-    """A certificate with a common name would make every client of the proxy that user (CVE-2018-16886 again)."""
-    if not path:
-        return
-    for certificate in parse_certificates(path, read_bounded(path)):
-        if name := common_name(certificate):
-            raise Failure(Exit.ERROR, f"cert has non empty Common Name ({name}): {path}")
+def _named(dialing: ClientTls) -> str:
+    """What is wrong with the certificate for the cluster, if something is. With a common name it would make every
+    client of the proxy that user (CVE-2018-16886 again)."""
+    names = filter(None, map(common_name, dialing.certificates()))
+    return next((f"cert has non empty Common Name ({name}): {dialing.config.cert_file}" for name in names), "")
+
+
+class ClusterFiles:
+    """The TLS files for the cluster, which may be renewed while the proxy runs."""
+
+    def __init__(self, dialing: ClientTls) -> None:
+        self._dialing = dialing
+        self._context = dialing.context()
+        self._renewals = 0
+
+    def renewals(self) -> int:
+        """How often they were renewed."""
+        context = self._dialing.context()
+        if context is not self._context:
+            self._context = context
+            if told := _named(self._dialing):
+                log.error("the certificate for the cluster cannot be renewed", error=told)
+            else:
+                self._renewals += 1
+        return self._renewals
 
 
 def _channel_options(options: ProxyOptions) -> list[tuple[str, int]]:
@@ -214,9 +235,9 @@ def listener_tls(options: ProxyOptions) -> ServerTls | None:
     if not (cert_file or key_file or options.trusted_ca_file):
         if not options.auto_tls:
             return None
-        folder = Path(options.data_dir) / "fixtures" / "proxy"
-        pair = ensure_self_signed(folder, [options.listen_addr], options.self_signed_cert_validity)
-        cert_file, key_file = pair.cert_file, pair.key_file
+        cert_file, key_file = self_signed_pair(
+            options.data_dir, "proxy", [options.listen_addr], options.self_signed_cert_validity
+        )
     return ServerTls(
         ServerTlsConfig(
             cert_file=cert_file,
@@ -246,7 +267,9 @@ def transport_options(options: ProxyOptions) -> TransportOptions:
 class Proxy:
     """The services, and what listens for their clients."""
 
-    def __init__(self, options: ProxyOptions, upstream: Upstream, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, options: ProxyOptions, upstream: Upstream, dialing: ClientTls | None, group: asyncio.TaskGroup
+    ) -> None:
         self._options = options
         self._upstream = upstream
         self._group: asyncio.TaskGroup = group
@@ -269,9 +292,8 @@ class Proxy:
         self._watch = WatchService(upstream, self._namespace, group, self._may_read)
         self._members = ListedMembers(options.advertise_client_url) if options.advertise_client_url else None
         self._methods.update(method_table(self._handlers()))
-        secure = options.dials_with_tls
-        self._connections = Connections(Dialer(_dialer_tls(options) if secure else None))
-        self._pages = self._make_pages(secure=secure)
+        self._connections = Connections(Dialer(dialing))
+        self._pages = self._make_pages(secure=dialing is not None)
 
     def _make_pages(self, *, secure: bool) -> Pages:
         from prometheus_client.registry import CollectorRegistry
@@ -373,7 +395,7 @@ def _as_it_is(handler: Callable[..., Awaitable[None]]) -> Callable[..., Awaitabl
     return handler
 
 
-def _dialer_tls(options: ProxyOptions) -> ClientTls:
+def _dialing(options: ProxyOptions) -> ClientTls:
     return ClientTls(
         ClientTlsConfig(
             cert_file=options.cert,

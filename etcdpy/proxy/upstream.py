@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from grpc import aio
 
+from etcdpy import limits
 from etcdpy.client import call as calls
+from etcdpy.client.aio import is_cancelled
 from etcdpy.client.balancer import Balancer
-from etcdpy.client.channels import OPTIONS, TlsFiles, target_of
+from etcdpy.client.channels import TlsFiles, open_async_channel, target_of
 from etcdpy.client.failures import Failure
 from etcdpy.client.retrying import Attempts
 from etcdpy.client.unverified import UnverifiedRelay
@@ -59,20 +61,15 @@ class _Endpoint:
 
     def __init__(self, endpoint: str, tls: TlsFiles | None, options: Sequence[tuple[str, int]], verify: bool) -> None:
         target, secure = target_of(endpoint)
-        encrypted = secure or (secure is None and tls is not None)
         self.relay: UnverifiedRelay | None = None
-        every_option = [*OPTIONS, *options]
-        if encrypted and not verify:
+        if not verify and (secure or (secure is None and tls is not None)):
             self.relay = UnverifiedRelay(target, tls or TlsFiles())
             # It starts its own event loop, which a thread that runs one may not.
             starting = threading.Thread(target=self.relay.__enter__)
             starting.start()
             starting.join()
-            target, encrypted = self.relay.target, False
-        if encrypted:
-            self.channel = aio.secure_channel(target, (tls or TlsFiles()).credentials(), options=every_option)
-        else:
-            self.channel = aio.insecure_channel(target, options=every_option)
+            endpoint = self.relay.target
+        self.channel = open_async_channel(endpoint, tls, options)
         self.unary: dict[str, Any] = {}
 
     async def close(self) -> None:
@@ -92,9 +89,13 @@ class Upstream:
         verify: bool = True,
         max_send_bytes: int,
         options: Sequence[tuple[str, int]] = (),
+        renewals: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Raises OSError for a TLS file that cannot be read."""
+        """`renewals`: how often the TLS files were renewed. It is asked while an endpoint cannot be connected to.
+
+        Raises OSError for a TLS file that cannot be read."""
         self._tls = tls
+        self._renewals = renewals
         self._verify = verify
         self._options = options
         self._max_send_bytes = max_send_bytes
@@ -109,16 +110,18 @@ class Upstream:
 
     def _open(self, endpoints: Sequence[str]) -> None:
         self.endpoints = tuple(endpoints)
-        self._places = [_Endpoint(name, self._tls, self._options, self._verify) for name in endpoints]
+        self._places = [self._opened(name) for name in endpoints]
         self._balancer = Balancer(len(endpoints))
+
+    def _opened(self, endpoint: str) -> _Endpoint:
+        return _Endpoint(endpoint, self._tls, self._options, self._verify)
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Connect, and stay connected, in tasks of that group."""
         self._tasks = tasks
         balancer = self._balancer
         self._watches = [
-            tasks.create_task(self._follow(place.channel, number, balancer))
-            for number, place in enumerate(self._places)
+            tasks.create_task(self._follow(self._places, number, balancer)) for number in range(len(self._places))
         ]
 
     async def close(self) -> None:
@@ -133,25 +136,38 @@ class Upstream:
         """Take other endpoints from the next call on; calls under way end where they are."""
         if not endpoints or set(endpoints) == set(self.endpoints):
             return
-        for place in self._replaced:
-            await place.close()
-        self._replaced = self._places
+        before, self._replaced = self._replaced, self._places
         for task in self._watches:
             task.cancel()
         self._open(endpoints)
         self.start(self._tasks)
         self._news.set()
+        for place in before:
+            await place.close()
 
-    async def _follow(self, channel: aio.Channel, number: int, balancer: Balancer) -> None:
-        """Tell the balancer how a channel is."""
+    async def _follow(self, places: list[_Endpoint], number: int, balancer: Balancer) -> None:
+        """Tell the balancer how an endpoint is; open it anew while it is down and there are other TLS files."""
+        opened_with = self._renewals()
         while True:
+            channel = places[number].channel
             state = channel.get_state(try_to_connect=True)
+            down = state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.CONNECTING)
             if state is grpc.ChannelConnectivity.READY:
                 balancer.connected(number)
                 self._news.set()
-            elif state is not grpc.ChannelConnectivity.CONNECTING:
+            elif down:
                 balancer.disconnected(number)
-            await channel.wait_for_state_change(state)
+            changing = asyncio.ensure_future(channel.wait_for_state_change(state))
+            try:
+                while not changing.done() and not (down and self._renewals() != opened_with):
+                    # It stays down, without a word, while attempt after attempt fails.
+                    await asyncio.wait([changing], timeout=limits.PROXY_TLS_LOOK_SECONDS if down else None)
+            finally:
+                changing.cancel()
+            if down and self._renewals() != opened_with:
+                opened_with = self._renewals()
+                before, places[number] = places[number], self._opened(self.endpoints[number])
+                await before.close()
 
     async def _choose(self) -> tuple[int, _Endpoint]:
         while (number := self._balancer.pick(time.monotonic())) is None:
@@ -177,10 +193,12 @@ class Upstream:
                 return answer
             except aio.AioRpcError as error:
                 failure = Failure.of(error)
-            except aio.UsageError:
+            except (aio.UsageError, asyncio.CancelledError):
+                if is_cancelled():
+                    raise
                 if place in self._places:
                     raise StatusError(Code.UNAVAILABLE, "the client connection is closing") from None
-                continue  # its channel was closed because there are other endpoints now
+                continue  # its channel was closed because there is another in its place now
             if attempts is None:
                 repeatable = _REPEATABLE.get(path, False)
                 attempts = Attempts(repeatable=repeatable, may_log_in=False, endpoints=self._balancer.count)
@@ -240,6 +258,10 @@ class UpstreamStream:
                 if code is not grpc.StatusCode.OK:
                     raise StreamBroken(Failure(Code(code.value[0]), await self._call.details() or ""))
                 return None
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise StreamBroken(Failure(Code.UNAVAILABLE, "the client connection is closing")) from None
         except aio.AioRpcError as error:
             failure = Failure.of(error)
             self._upstream.note(self._number, failure)

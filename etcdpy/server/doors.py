@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etcdpy import limits
@@ -24,7 +23,7 @@ from etcdpy.server import logs
 from etcdpy.transport.options import TransportOptions
 from etcdpy.transport.tls import ServerTls
 from etcdpy.transport.tls_options import ServerTlsConfig
-from etcdpy.transport.tls_selfsigned import ensure_self_signed
+from etcdpy.transport.tls_selfsigned import self_signed_pair
 
 if TYPE_CHECKING:
     import asyncio
@@ -206,9 +205,7 @@ def client_tls(config: Config) -> ServerTls | None:
     secure = any(url.scheme in ("https", "unixs") for url in urls)
     if config.auto_tls and not cert_file and secure:
         hosts = [url.address for url in config.listen_client_urls]
-        folder = Path(config.data_dir) / "fixtures" / "client"
-        pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity)
-        cert_file, key_file = pair.cert_file, pair.key_file
+        cert_file, key_file = self_signed_pair(config.data_dir, "client", hosts, config.self_signed_cert_validity)
     if not cert_file or not secure:
         return None
     return ServerTls(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etcdpy.peer.tls import PeerTls, PeerTlsConfig
-from etcdpy.transport.tls_selfsigned import ensure_self_signed
+from etcdpy.transport.tls_selfsigned import self_signed_pair
 
 if TYPE_CHECKING:
     from etcdpy.server.config import Config
@@ -18,9 +17,7 @@ def peer_tls(config: Config) -> PeerTls | None:
     self_signed = config.peer_auto_tls and not cert_file
     if self_signed:
         hosts = [url.address for url in config.listen_peer_urls]
-        folder = Path(config.data_dir) / "fixtures" / "peer"
-        pair = ensure_self_signed(folder, hosts, config.self_signed_cert_validity, client_usage=True)
-        cert_file, key_file = pair.cert_file, pair.key_file
+        cert_file, key_file = self_signed_pair(config.data_dir, "peer", hosts, config.self_signed_cert_validity)
     if not cert_file:
         return None
     return PeerTls(

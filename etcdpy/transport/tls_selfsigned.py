@@ -14,7 +14,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -38,6 +38,15 @@ class SelfSigned:
     key_file: str
     not_after: float
     created: bool
+
+
+def self_signed_pair(
+    data_dir: str, role: Literal["client", "peer", "proxy"], hosts: Sequence[str], validity_years: int
+) -> tuple[str, str]:
+    """Where certificate and key of a listener lie that has none given, in etcd's place. Raises TlsConfigError."""
+    folder = Path(data_dir) / "fixtures" / role
+    made = ensure_self_signed(folder, hosts, validity_years, client_usage=role == "peer")
+    return made.cert_file, made.key_file
 
 
 def ensure_self_signed(

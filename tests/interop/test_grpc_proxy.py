@@ -9,23 +9,17 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from etcdpy.proto import election_pb2, lock_pb2, rpc_pb2
 from etcdpy.proxy.flags import GRPC_PROXY
 from tests.interop.test_etcdctl import SCRIPTS, Shell, assert_same
 from tests.interop.test_gateway_start import assert_same_flags, outcome
-from tests.support.certificates import TestAuthority, utc_now
+from tests.support.certificates import TestAuthority, nameless
 from tests.support.client import CALL_SECONDS_MAX, Client, prefix_end, wait_until
 from tests.support.cluster import Cluster
 from tests.support.members import KINDS, Member, TlsFiles, free_port
@@ -387,24 +381,6 @@ def test_users(kind: Kind, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
     return TestAuthority(tmp_path_factory.mktemp("authority"))
-
-
-def nameless(authority: TestAuthority, directory: Path) -> tuple[Path, Path]:
-    """A client's certificate without a common name, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = utc_now()
-    builder = x509.CertificateBuilder(
-        authority.authority.certificate.subject,
-        x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "proxies")]),
-        key.public_key(),
-        x509.random_serial_number(),
-        now - timedelta(minutes=1),
-        now + timedelta(days=1),
-    ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-    paths = directory / "nameless.pem", directory / "nameless-key.pem"
-    paths[0].write_bytes(builder.sign(authority.authority.key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return paths
 
 
 def test_tls_on_both_sides(kind: Kind, authority: TestAuthority, tmp_path: Path) -> None:

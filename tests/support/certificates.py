@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki import keys
 from pki.authority import Authority, Issued, Request, create_root
@@ -208,3 +210,21 @@ def wait_for_files(tls: ServerTls) -> None:
     thread = tls._context._thread
     if thread is not None:
         thread.join()
+
+
+def nameless(authority: TestAuthority, directory: Path) -> tuple[Path, Path]:
+    """A client's certificate without a common name, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = utc_now()
+    builder = x509.CertificateBuilder(
+        authority.authority.certificate.subject,
+        x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "proxies")]),
+        key.public_key(),
+        x509.random_serial_number(),
+        now - datetime.timedelta(minutes=1),
+        now + datetime.timedelta(days=1),
+    ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    paths = directory / "nameless.pem", directory / "nameless-key.pem"
+    paths[0].write_bytes(builder.sign(authority.authority.key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    paths[1].write_bytes(keys.to_pem(key))
+    return paths
