@@ -23,6 +23,8 @@ USERS_SHARE_MIN: Final = 0.85
 LIST_PREFIX: Final = b"/registry/pods/"
 LIST_KEYS: Final = 10_000
 LIST_VALUE_BYTES: Final = 1024
+KEY: Final = spread.key(0)
+"""The one that is asked for again and again."""
 _CONNECTIONS_CLIENTS: Final = ("--conns=100", "--clients=1000")
 
 
@@ -114,9 +116,11 @@ def _range_spread_as_user(*, serializable: bool) -> Callable[[Member, int], Load
     return send
 
 
-def _range_one_key(consistency: str) -> Callable[[Target, int], Load]:
+def range_one_key(consistency: str) -> Callable[[Target, int], Load]:
+    """Ranges of `KEY` by 1,000 clients on 100 connections; consistency is l or s."""
+
     def send(target: Target, total: int) -> Load:
-        arguments = [*_CONNECTIONS_CLIENTS, "range", spread.key(0).decode(), f"--consistency={consistency}"]
+        arguments = [*_CONNECTIONS_CLIENTS, "range", KEY.decode(), f"--consistency={consistency}"]
         return run_benchmark(build_reference("benchmark"), target, arguments, total)
 
     return send
@@ -168,7 +172,7 @@ WORKLOADS: Final = [
         "range of always the same key, linearizable, 100 connections, 1,000 clients",
         150_000,
         30_000,
-        _range_one_key("l"),
+        range_one_key("l"),
         1.0,
         revisions=0,
         prepare=_store_spread_keys,
@@ -178,7 +182,7 @@ WORKLOADS: Final = [
         "the same, serializable",
         150_000,
         30_000,
-        _range_one_key("s"),
+        range_one_key("s"),
         1.0,
         revisions=0,
         prepare=_store_spread_keys,
@@ -260,7 +264,7 @@ WORKLOADS: Final = [
         "range of always the same key, linearizable, 3 members, 1,000 clients over all",
         100_000,
         20_000,
-        _range_one_key("l"),
+        range_one_key("l"),
         1.5,
         revisions=0,
         members=3,

@@ -157,7 +157,7 @@ class Upstream:
                 self._news.set()
             elif down:
                 balancer.disconnected(number)
-            changing = asyncio.ensure_future(channel.wait_for_state_change(state))
+            changing = self._tasks.create_task(channel.wait_for_state_change(state))
             try:
                 while not changing.done() and not (down and self._renewals() != opened_with):
                     # It stays down, without a word, while attempt after attempt fails.

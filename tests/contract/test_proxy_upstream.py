@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PATH = "/etcdserverpb.KV/Range"
 
 
-class Echo(grpc.GenericRpcHandler):
+class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it takes none at run time
     def service(self, _call: object) -> Any:
         async def answer(body: bytes, _context: object) -> bytes:
             return body
@@ -36,7 +36,7 @@ def server_pair(authority: TestAuthority) -> tuple[bytes, bytes]:
 async def serve(authority: TestAuthority, port: int) -> tuple[Any, int]:
     """A server that asks for a certificate of the authority; it and its port."""
     credentials = grpc.ssl_server_credentials([server_pair(authority)], authority.pem, require_client_auth=True)
-    server = grpc.aio.server([], None, None, [("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((Echo(),))
     bound = server.add_secure_port(f"127.0.0.1:{port}", credentials)
     await server.start()

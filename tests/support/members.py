@@ -89,6 +89,12 @@ def command_of(kind: Kind) -> list[str]:
     return [sys.executable, "-m", "etcdpy"]
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process has used so far, of all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
 class Member:
     """A single-member cluster: its data directory, its ports, its process. Usable as a context manager."""
 
@@ -315,5 +321,4 @@ class Member:
 
     def cpu_seconds(self) -> float:
         """User and system time used so far, of all its threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+        return cpu_seconds(self.pid)

@@ -8,13 +8,13 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Literal, Self
 
-from tests.support.members import READY_SECONDS_MAX, STOP_SECONDS_MAX, NotReady, command_of, free_port
+from tests.support.members import READY_SECONDS_MAX, STOP_SECONDS_MAX, NotReady, command_of, cpu_seconds, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.support.members import Kind
+    from tests.support.members import Kind, TlsFiles
 
 What = Literal["gateway", "grpc-proxy"]
 
@@ -62,6 +62,18 @@ class Proxy:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    tls: TlsFiles | None = None
+
+    @property
+    def client_url(self) -> str:
+        """For who loads it as if it were a member."""
+        return f"http://{self.endpoint}"
+
+    def cpu_seconds(self) -> float:
+        """User and system time used so far."""
+        assert self._process is not None
+        return cpu_seconds(self._process.pid)
 
     def log_text(self) -> str:
         """Everything it has said."""
