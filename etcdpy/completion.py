@@ -13,6 +13,8 @@ from etcdpy.commandline import Command, FlagError, Group
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+TAKES_ALL: Final = {"allow_extra_args": True}
+"""Of commands that have no use for words, and do not refuse any."""
 SHELLS: Final = ("bash", "zsh", "fish", "powershell")
 
 _POWERSHELL: Final = """\
@@ -49,7 +51,13 @@ def version_command(program: str, name: str, globals_: Callable[[], list[click.O
     Example:
       {program} version
     """
-    made = click.command("version", cls=Command, globals_=globals_, short_help=f"Prints the version of {name}")
+    made = click.command(
+        "version",
+        cls=Command,
+        globals_=globals_,
+        context_settings=TAKES_ALL,
+        short_help=f"Prints the version of {name}",
+    )
     return made(show)
 
 

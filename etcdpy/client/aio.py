@@ -15,7 +15,7 @@ from etcdpy.client.call import SNAPSHOT
 from etcdpy.client.channels import open_async_channel
 from etcdpy.client.core import Core, View
 from etcdpy.client.endpoint import Endpoint
-from etcdpy.client.failures import ClientClosed
+from etcdpy.client.failures import ClientClosed, Ended, read_answer
 from etcdpy.client.handle import (
     DEFAULT_ENDPOINT,
     Handle,
@@ -41,11 +41,8 @@ if TYPE_CHECKING:
 
 _EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs do not know it
 _BELOW: Final = import_module("grpc._cython.cygrpc")
-_CALLS: Final = import_module("grpc.aio._call")
-_GOES_BELOW: Final = (
-    hasattr(getattr(_BELOW, "_AioCall", None), "unary_unary")
-    and hasattr(_BELOW, "build_census_context")
-    and hasattr(_CALLS, "_create_rpc_error")
+_GOES_BELOW: Final = hasattr(getattr(_BELOW, "_AioCall", None), "unary_unary") and hasattr(
+    _BELOW, "build_census_context"
 )
 """Whether grpcio is inside as it is in 1.85; where it is not, calls are made by its front door."""
 _NO_CENSUS: Final = _BELOW.build_census_context() if _GOES_BELOW else None
@@ -130,9 +127,8 @@ class _AsyncPlace(Endpoint[grpc.aio.Channel]):
         finally:
             del self._under_way[below]
         if below.is_ok():
-            answer: Answer = call.method.answer.FromString(body)
-            return answer
-        raise _CALLS._create_rpc_error(below._initial_metadata, below._status)
+            return read_answer(call.method.answer, body)
+        raise Ended(below._status.code(), below._status.details())
 
     def stream(self, opening: Opening[Answer]) -> _AsyncStream[Answer]:
         """Open a stream."""

@@ -11,7 +11,7 @@ from etcdpy.client.recipes import AsyncElection, AsyncLock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdpy.proto import kv_pb2, rpc_pb2
+    from etcdpy.proto import election_pb2, kv_pb2, rpc_pb2
 
 C = TypeVar("C", AsyncLock, AsyncElection)
 
@@ -53,6 +53,10 @@ class Election(_BlockingClaim[AsyncElection]):
     def observe(self) -> Iterator[kv_pb2.KeyValue]:
         """The leader's key, now and each time that there is another leader or another value. Raises EtcdError."""
         return run_each(self.work.observe())
+
+    def observe_responses(self) -> Iterator[election_pb2.LeaderResponse]:
+        """The same, each with the header that brought it. Raises EtcdError."""
+        return run_each(self.work.observe_responses())
 
     def __enter__(self) -> Self:
         return self

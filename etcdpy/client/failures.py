@@ -5,12 +5,16 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+import grpc
+from google.protobuf.message import DecodeError
+
 from etcdpy import errors
 from etcdpy.errors import Code, EtcdError, StatusError
 
 if TYPE_CHECKING:
-    import grpc
+    from etcdpy.client.call import Answer
 
+_STATUS_CODES: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 _NEVER_CONNECTED: Final = ("failed to connect to all addresses", "errors resolving ", "DNS resolution failed")
 """How grpcio's texts begin where there was no connection, so that nothing can have been sent."""
 
@@ -41,6 +45,31 @@ def etcd_error(code: Code, text: str) -> EtcdError:
         return deadline_exceeded()  # ours or the server's: nobody can tell whether the call had an effect
     kind = _classes().get((code, text))
     return StatusError(code, text) if kind is None else kind()
+
+
+class Ended(grpc.RpcError):
+    """The status of a call that was made below grpcio's front door, as grpcio's own errors tell it."""
+
+    def __init__(self, code: int, details: str) -> None:
+        super().__init__(details)
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        """As grpcio names it; UNKNOWN where it has no name."""
+        return _STATUS_CODES.get(self._code, grpc.StatusCode.UNKNOWN)
+
+    def details(self) -> str:
+        """The text."""
+        return self._details
+
+
+def read_answer(kind: type[Answer], body: bytes | None) -> Answer:
+    """The message of a call that ended well. Raises Ended where there is none that can be read, as grpcio does."""
+    try:
+        return kind.FromString(body or b"")
+    except DecodeError:
+        raise Ended(Code.INTERNAL, "Exception deserializing response!") from None
 
 
 class Failure:

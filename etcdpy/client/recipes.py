@@ -10,6 +10,7 @@ the key: made twice they have one effect, and so they may be made again when a c
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Self
 
 from etcdpy.client import op
@@ -20,7 +21,7 @@ from etcdpy.client.keys import Key, as_bytes, prefix_end
 from etcdpy.client.leasing import AsyncLease
 from etcdpy.client.leasing import lease as new_lease
 from etcdpy.errors import Compacted, EtcdError
-from etcdpy.proto import kv_pb2, rpc_pb2
+from etcdpy.proto import election_pb2, kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -180,32 +181,54 @@ def oldest_of(name: Key, timeout: float | None = None) -> Call[rpc_pb2.RangeResp
     return op.get(prefix, prefix=True, limit=1, sort_order=order, sort_target=target, timeout=timeout)
 
 
-async def observed(view: View, name: Key) -> AsyncGenerator[kv_pb2.KeyValue, None]:
-    """The key of an election's leader, each time that there is another leader or another value of it."""
+async def observed(view: View, name: Key) -> AsyncGenerator[election_pb2.LeaderResponse, None]:
+    """The key of an election's leader, each time that there is another leader or another value of it, with the header
+    of the answer that brought it.
+    """
     prefix = as_bytes(name) + b"/"
     while True:
         answer = await view.do(oldest_of(name))
-        after = answer.header.revision + 1
-        request = rpc_pb2.WatchCreateRequest(key=prefix, range_end=prefix_end(prefix), start_revision=after)
-        if answer.kvs:
-            yield answer.kvs[0]
-            request = rpc_pb2.WatchCreateRequest(key=answer.kvs[0].key, start_revision=after)
-        following = Following(view, request)
         try:
-            async for event in _events(following):
-                if not answer.kvs or event.type == kv_pb2.Event.DELETE:
-                    break
-                yield event.kv
+            if answer.kvs:
+                leader = election_pb2.LeaderResponse(header=answer.header, kv=answer.kvs[0])
+            else:
+                leader = await _first_leader(view, prefix, answer.header.revision + 1)
+            yield leader
+            async with aclosing(_changes(view, leader.kv.key, leader.header.revision + 1)) as changes:
+                async for change in changes:
+                    yield change
         except Compacted:
             pass  # values in between were missed; the one of now is read afresh
-        finally:
-            following.end()
 
 
-async def _events(following: Following) -> AsyncGenerator[kv_pb2.Event, None]:
-    while True:
-        for event in (await following.next()).events:
-            yield event
+async def _first_leader(view: View, prefix: bytes, start_revision: int) -> election_pb2.LeaderResponse:
+    """Who puts the first key below the prefix."""
+    request = rpc_pb2.WatchCreateRequest(key=prefix, range_end=prefix_end(prefix), start_revision=start_revision)
+    following = Following(view, request)
+    try:
+        while True:
+            answer = await following.next()
+            for event in answer.events:
+                if event.type == kv_pb2.Event.PUT:
+                    leader = election_pb2.LeaderResponse(header=answer.header, kv=event.kv)
+                    leader.header.revision = event.kv.mod_revision  # what came with it is seen as a change of it
+                    return leader
+    finally:
+        following.end()
+
+
+async def _changes(view: View, key: bytes, start_revision: int) -> AsyncGenerator[election_pb2.LeaderResponse, None]:
+    """Each new value of a leader's key until it is deleted."""
+    following = Following(view, rpc_pb2.WatchCreateRequest(key=key, start_revision=start_revision))
+    try:
+        while True:
+            answer = await following.next()
+            for event in answer.events:
+                if event.type == kv_pb2.Event.DELETE:
+                    return
+                yield election_pb2.LeaderResponse(header=answer.header, kv=event.kv)
+    finally:
+        following.end()
 
 
 class _Claimant:
@@ -339,8 +362,14 @@ class AsyncElection(_Claimant):
         found = (await self._view.do(oldest_of(self._name, timeout))).kvs
         return found[0] if found else None
 
-    def observe(self) -> AsyncGenerator[kv_pb2.KeyValue, None]:
+    async def observe(self) -> AsyncGenerator[kv_pb2.KeyValue, None]:
         """The leader's key, now and each time that there is another leader or another value. Raises EtcdError."""
+        async with aclosing(self.observe_responses()) as answers:
+            async for answer in answers:
+                yield answer.kv
+
+    def observe_responses(self) -> AsyncGenerator[election_pb2.LeaderResponse, None]:
+        """The same, each with the header that brought it. Raises EtcdError."""
         return observed(self._view, self._name)
 
     async def __aenter__(self) -> Self:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class WatchCompacted(Compacted):
     """Events that were asked for are compacted; read the keys afresh, and watch from there on."""
 
-    def __init__(self, compact_revision: int) -> None:
+    def __init__(self, compact_revision: int, header: rpc_pb2.ResponseHeader) -> None:
         super().__init__()
         self.compact_revision = compact_revision
         """The oldest revision that can be watched from; 0 where the server did not say."""
+        self.header = header
+        """Of the answer that said so."""
 
 
 class WatchState:
@@ -101,6 +103,6 @@ class WatchState:
     @staticmethod
     def _reason(answer: rpc_pb2.WatchResponse) -> EtcdError:
         if answer.compact_revision:
-            return WatchCompacted(answer.compact_revision)
+            return WatchCompacted(answer.compact_revision, answer.header)
         error = reason_of_cancelled_watch(answer.cancel_reason)
-        return WatchCompacted(0) if isinstance(error, Compacted) else error
+        return WatchCompacted(0, answer.header) if isinstance(error, Compacted) else error

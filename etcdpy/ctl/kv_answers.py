@@ -136,7 +136,7 @@ class WatchAnswer(Answer[rpc_pb2.WatchResponse]):
         message = self.message
         return {
             "Header": plain(message.header),
-            "Events": [plain(event) for event in message.events],
+            "Events": [plain(event) for event in message.events] or None,
             "CompactRevision": message.compact_revision,
             "Canceled": message.canceled,
             "Created": message.created,

@@ -111,8 +111,8 @@ def _observe(session: Session, name: bytes) -> None:
     from etcdpy.proto import rpc_pb2
 
     try:
-        for leader in session.client.election(name).observe():
-            session.show(RangeAnswer(rpc_pb2.RangeResponse(kvs=[leader])))
+        for leader in session.client.election(name).observe_responses():
+            session.show(RangeAnswer(rpc_pb2.RangeResponse(header=leader.header, kvs=[leader.kv])))
     except _Interrupted:
         return
 

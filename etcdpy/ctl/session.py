@@ -14,7 +14,7 @@ from etcdpy.commandline import Exit, Failure
 from etcdpy.ctl.answers import Answer, check_format, show
 from etcdpy.ctl.options import Options, read_options
 from etcdpy.duration import NS_PER_SECOND
-from etcdpy.errors import AuthFailed, Code, EtcdError
+from etcdpy.errors import AuthFailed, Code, EtcdError, NoPasswordUser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +140,7 @@ class Session:
             if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
                 self.explain(endpoints or self.options.endpoints)
             # A client of etcd's logs in before it is there at all.
-            ends = Exit.BAD_CONNECTION if isinstance(error, AuthFailed) else exit_code
+            ends = Exit.BAD_CONNECTION if isinstance(error, (AuthFailed, NoPasswordUser)) else exit_code
             raise CallFailed(error.code, go_text(error.code, error.message), ends) from None
 
     def explain(self, endpoints: tuple[str, ...]) -> None:
@@ -195,6 +195,6 @@ def _tls_files(options: Options) -> TlsFiles | None:
 
 def go_text(code: Code, text: str) -> str:
     """An error as etcd's Go client shows it."""
-    if text.startswith(("etcdserver: ", "auth: ")):
+    if text.startswith("etcdserver: "):
         return text
     return DEADLINE_TEXT if code is Code.DEADLINE_EXCEEDED else f"rpc error: code = {code.label} desc = {text}"

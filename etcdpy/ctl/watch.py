@@ -64,10 +64,10 @@ def watch(ctx: click.Context, /, interactive: bool, words: tuple[str, ...], **fl
         if interactive:
             _interactive(Session(ctx), named)
         _, command = split_command(ctx.meta[_COMMAND])
+        session = Session(ctx)  # whose format is complained of first
         target = make_target(words, command, named, prefix=flags["prefix"])
     except BadWatch as bad:
         raise Failure(Exit.BAD_ARGUMENTS, str(bad)) from None
-    session = Session(ctx)
     found = _open(session, target, flags)
     if found is not None:
         _print_all(session, found, target.command)
@@ -90,13 +90,15 @@ def _print_all(session: Session, found: Watch, command: Sequence[str]) -> None:
 
 
 def _print_end(session: Session, error: EtcdError) -> None:
+    from etcdpy.client.watch_state import WatchCompacted
     from etcdpy.ctl.kv_answers import WatchAnswer
     from etcdpy.proto import rpc_pb2
 
-    text = go_text(error.code, error.message)
-    click.echo(f"watch was canceled ({text})", err=True)
-    compacted: int = getattr(error, "compact_revision", 0)
-    ended = rpc_pb2.WatchResponse(canceled=True, compact_revision=compacted, cancel_reason=text)
+    click.echo(f"watch was canceled ({go_text(error.code, error.message)})", err=True)
+    ended = rpc_pb2.WatchResponse(canceled=True)
+    if isinstance(error, WatchCompacted):
+        ended.header.CopyFrom(error.header)
+        ended.compact_revision = error.compact_revision
     session.show(WatchAnswer(ended))
 
 

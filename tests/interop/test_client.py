@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
-from etcdpy.client import Client, ClientClosed, NotHeld, WatchCompacted, WatchEnded, op
+from etcdpy.client import Client, ClientClosed, NotHeld, WatchCompacted, WatchEnded, blocking, op
 from etcdpy.errors import Code, EmptyKey, LeaseNotFound, StatusError
 from tests.support.client import wait_until
+from tests.support.cluster import listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +64,49 @@ def test_errors_are_etcds(inside: Client, member: Member) -> None:
         client.put("", "x")
     with pytest.raises(LeaseNotFound):
         inside.put("a", lease=12345)
+
+
+@pytest.mark.parametrize("goes_below", [True, False])
+def test_calls_end_alike_by_both_ways_into_grpcio(goes_below: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers here, then somebody answers nonsense."""
+    assert blocking._GOES_BELOW, "grpcio has changed inside: calls are slower than they could be"
+    monkeypatch.setattr(blocking, "_GOES_BELOW", goes_below)
+    with listener() as silent, Client(f"127.0.0.1:{silent.getsockname()[1]}", timeout=30) as client:
+        with pytest.raises(StatusError) as raised:
+            client.get("a", timeout=0.05)
+        assert raised.value.code is Code.DEADLINE_EXCEEDED
+        ended: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+        def call() -> None:
+            try:
+                client.get("a")
+            except ClientClosed as error:
+                ended.put(error)
+
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        caller.join(0.05)
+        client.close()
+        assert isinstance(ended.get(timeout=5), ClientClosed)
+        with pytest.raises(ClientClosed):
+            client.get("a")
+    with answering(b"\xff") as endpoint, Client(endpoint) as client, pytest.raises(StatusError) as raised:
+        client.get("a")
+    assert (raised.value.code, raised.value.message) == (Code.INTERNAL, "Exception deserializing response!")
+
+
+@contextlib.contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """The endpoint of a server that answers each read so."""
+    handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: body)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Range": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
 
 
 def test_without_a_server_the_time_of_a_call_runs_out() -> None:
@@ -147,6 +194,7 @@ def test_a_range_in_parts(inside: Client) -> None:
 def test_a_snapshot(inside: Client, tmp_path: Path) -> None:
     inside.put("s", "saved")
     path = tmp_path / "saved.db"
+    wait_until(lambda: bool(inside.status().storageVersion))  # a new etcd has none for some seconds
     assert inside.snapshot(path).startswith("3.")
     assert path.stat().st_size % 512 == 32
     assert b"saved" in path.read_bytes()

@@ -17,7 +17,6 @@ import pytest
 
 from etcdpy.proto import election_pb2, lock_pb2, rpc_pb2
 from etcdpy.proxy.flags import GRPC_PROXY
-from tests.interop.test_etcdctl import SCRIPTS, Shell, assert_same
 from tests.interop.test_gateway_start import assert_same_flags, outcome
 from tests.support.certificates import TestAuthority, nameless
 from tests.support.client import CALL_SECONDS_MAX, Client, prefix_end, wait_until
@@ -25,6 +24,7 @@ from tests.support.cluster import Cluster
 from tests.support.members import KINDS, Member, TlsFiles, free_port
 from tests.support.proxies import Proxy
 from tests.support.reference import reference_binary
+from tests.support.transcripts import Side, differences, scripts
 from tests.support.users import FAST_HASHES
 
 if TYPE_CHECKING:
@@ -50,19 +50,28 @@ def proxies(member: Member, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield found
 
 
+SCRIPTS = scripts()
+
+
 @pytest.mark.parametrize(
-    ("upstream", "script"), [*(("etcd", script) for script in SCRIPTS), ("etcdpy", "leases"), ("etcdpy", "keys")]
+    ("upstream", "script"),
+    [
+        *(("etcd", script) for script in ("keys", "transactions", "leases", "permissions", "cluster")),
+        ("etcdpy", "leases"),
+        ("etcdpy", "keys"),
+    ],
 )
 def test_etcdctl_says_the_same(upstream: Kind, script: str, tmp_path: Path) -> None:
     """Each proxy has a member of its own, as new as the other's."""
     with contextlib.ExitStack() as stack:
-        found = []
+        sides: dict[str, Side] = {}
         for kind in KINDS:
             directory = tmp_path / kind
             member = stack.enter_context(Member(upstream, directory, flags=[FAST_HASHES]))
             proxy = stack.enter_context(Proxy(kind, "grpc-proxy", directory, [member.endpoint]))
-            found.append(Shell(member, proxy.endpoint))
-        assert_same((found[0], found[1]), SCRIPTS[script])
+            sides[kind] = Side("etcdctl", member, directory, proxy.endpoint)
+        found = differences(SCRIPTS[script], sides.pop("etcd"), sides)
+    assert not found, "\n".join(found)
 
 
 def test_the_flags_are_etcds() -> None:

@@ -1,9 +1,10 @@
 """Scripts of command lines that real etcdctl and etcdpyctl both run, and what they printed, made comparable.
 
 A script is a text file: a line `$ put foo bar` is a command line (quoting as in a shell, NAME=value in front sets the
-environment; `$* ` where members are listed, in whichever order), the lines `> text` below it are its standard input,
-`#` begins a comment. `{lease}` is the lease granted last, `{member}` the id of the member, `{learner}` that of the
-learner (0: there is none), `{endpoint}` and `{peer}` the member's addresses, `{dir}` a directory of the side's own.
+environment; `$* ` where members are listed, in whichever order; `$% ` for a run in each --write-out), the lines
+`> text` below it are its standard input, `#` begins a comment. `{lease}` is the lease granted last, `{member}` the id
+of the member, `{learner}` that of the learner (0: there is none), `{endpoint}` the address of the member,
+`{dir}` a directory of the side's own.
 
 etcdpyctl runs in this process: a script of a hundred lines would otherwise start Python a hundred times.
 """
@@ -16,7 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -28,7 +29,7 @@ from etcdpy.ctl.__main__ import run as run_here
 from tests.support.reference import reference_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from google.protobuf.message import Message
 
@@ -38,6 +39,8 @@ Tool = Literal["etcdctl", "etcdpyctl"]
 
 DIRECTORY: Final = Path(__file__).resolve().parents[1] / "interop" / "transcripts"
 SECONDS_MAX: Final = 30
+FORMATS: Final = ("simple", "json", "fields", "table", "protobuf")
+"""What --write-out takes."""
 
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)", re.DOTALL)
 _MASKS: Final = (
@@ -78,7 +81,9 @@ def read_script(path: Path) -> list[Step]:
     """The steps of a file."""
     steps: list[Step] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.startswith(("$ ", "$* ")):
+        if line.startswith("$% "):
+            steps += (Step(path.stem, f"{line[3:]} -w {form}", "") for form in FORMATS)
+        elif line.startswith(("$ ", "$* ")):
             mark, _, words = line.partition(" ")
             steps.append(Step(path.stem, words, "", any_order=mark == "$*"))
         elif line.startswith(">"):
@@ -114,27 +119,33 @@ class Shown:
 
 @dataclass(slots=True)
 class Side:
-    """One of the two tools on a member of its own."""
+    """One of the two tools on a member of its own, or on a proxy before it."""
 
     tool: Tool
     member: Member
     directory: Path
+    endpoint: str
     lease: str = "0"
     _names: dict[str, str] = field(default_factory=dict)
 
-    def run(self, step: Step) -> Shown:
-        """One step, with what differs by nature masked: ids become names in the order in which they turn up."""
-        environment = {"ETCDCTL_ENDPOINTS": self.member.endpoint}
+    def begin(self, step: Step) -> Callable[[], Shown]:
+        """Start one step; the function waits for its end. What differs by nature is masked: ids become names in the
+        order in which they turn up.
+        """
+        environment = {"ETCDCTL_ENDPOINTS": self.endpoint}
         words = [self._filled(word) for word in step.words]
         while words and (given := _ASSIGNMENT.fullmatch(words[0])):
             environment[given[1]] = given[2]
             del words[0]
         if any(word.startswith("--endpoints") for word in words):
             del environment["ETCDCTL_ENDPOINTS"]
-        ran = run_tool(self.tool, words, environment, self._filled(step.stdin))
+        ended = begin_tool(self.tool, words, environment, self._filled(step.stdin))
+        return lambda: self._shown(step, ended())
+
+    def _shown(self, step: Step, ran: Ran) -> Shown:
         if granted := re.match(rb"lease ([0-9a-f]{16}) granted", ran.out):
             self.lease = granted[1].decode()
-        binary = "protobuf" in step.line and ran.status == 0
+        binary = "protobuf" in step.line and not ran.out.isascii()
         out = "\n".join(_wire_lines(ran.out)) if binary else ran.out.decode(errors="surrogateescape")
         out = self._masked(_without_help(out))
         if step.any_order:
@@ -142,7 +153,7 @@ class Side:
         return Shown(ran.status, out, self._masked(_complaints(ran.err)))
 
     def _filled(self, text: str) -> str:
-        places = {"{lease}": self.lease, "{endpoint}": self.member.endpoint, "{dir}": str(self.directory)}
+        places = {"{lease}": self.lease, "{endpoint}": self.endpoint, "{dir}": str(self.directory)}
         for name, value in places.items():
             text = text.replace(name, value)
         for name, learner in (("{member}", "false"), ("{learner}", "true")):
@@ -150,11 +161,13 @@ class Side:
         return text
 
     def _member_id(self, learner: str) -> str:
-        ran = run_tool(self.tool, ["member", "list"], {"ETCDCTL_ENDPOINTS": self.member.endpoint}, "")
+        ran = run_tool(self.tool, ["member", "list"], {"ETCDCTL_ENDPOINTS": self.endpoint}, "")
         return next((line for line in ran.out.decode().splitlines() if line.endswith(learner)), "0").partition(",")[0]
 
     def _masked(self, text: str) -> str:
-        text = text.replace(self.member.endpoint, "<endpoint>").replace(str(self.directory), "<dir>")
+        for endpoint in (self.endpoint, self.member.endpoint):
+            text = text.replace(endpoint, "<endpoint>")
+        text = text.replace(str(self.directory), "<dir>")
         text = text.replace(f"127.0.0.1:{self.member.peer_port}", "<peer>")
         text = _ID.sub(lambda found: self._names.setdefault(found[0], f"<id {len(self._names)}>"), text)
         for pattern, instead in _MASKS:
@@ -162,17 +175,53 @@ class Side:
         return text
 
 
+def differences(steps: Iterable[Step], truth: Side, others: Mapping[str, Side]) -> list[str]:
+    """Where one of the others shows something else than the first. All of them run a step at the same time."""
+    found = []
+    for step in steps:
+        waiting = {name: side.begin(step) for name, side in {"truth": truth, **others}.items()}
+        shown = {name: wait() for name, wait in waiting.items()}
+        expected = shown.pop("truth")
+        found += [
+            f"$ {step.line}\n  truth: {expected}\n  {name}: {got}" for name, got in shown.items() if got != expected
+        ]
+    return found
+
+
 def run_tool(tool: Tool, words: list[str], environment: dict[str, str], stdin: str) -> Ran:
     """Run one command line to its end."""
+    return begin_tool(tool, words, environment, stdin)()
+
+
+def begin_tool(tool: Tool, words: list[str], environment: dict[str, str], stdin: str) -> Callable[[], Ran]:
+    """Start one command line; the function waits for its end. etcdpyctl is run by that function."""
     raw = stdin.encode(errors="surrogateescape")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ETCDCTL_")}
-    if tool == "etcdctl":
-        command = [str(reference_binary("etcdctl")), *words]
-        done = subprocess.run(
-            command, input=raw, capture_output=True, check=False, timeout=SECONDS_MAX, env={**clean, **environment}
-        )
-        return Ran(done.returncode, done.stdout, done.stderr.decode(errors="surrogateescape"))
-    with _as_a_process({**clean, **environment}, raw) as (out, err):
+    if tool == "etcdpyctl":
+        return lambda: _run_here(words, {**clean, **environment}, raw)
+    process = subprocess.Popen(
+        [str(reference_binary("etcdctl")), *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**clean, **environment},
+    )  # fmt: skip
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # where nothing is read
+        process.stdin.write(raw)
+        process.stdin.close()
+    process.stdin = None
+    return lambda: _ended(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> Ran:
+    try:
+        out, err = process.communicate(timeout=SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Ran(process.returncode, out, err.decode(errors="surrogateescape"))
+
+
+def _run_here(words: list[str], environment: dict[str, str], stdin: bytes) -> Ran:
+    with _as_a_process(environment, stdin) as (out, err):
         status = run_here(words)
     return Ran(status, out.getvalue(), err.getvalue().decode(errors="surrogateescape"))
 
@@ -209,7 +258,7 @@ def _complaints(err: str) -> str:
 
 def _without_help(out: str) -> str:
     """Help is each tool's own; that there was some is compared."""
-    return "<help>" if re.search(r"^Usage:", out, re.MULTILINE) else out
+    return "<help>" if re.search(r"^Usage:|^The following options can", out, re.MULTILINE) else out
 
 
 def _wire_lines(raw: bytes) -> Iterator[str]:
