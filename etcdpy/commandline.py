@@ -5,7 +5,6 @@ place, `--flag=false`, unique prefixes of command names, their texts for what is
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 import signal
@@ -259,6 +258,8 @@ class Group(click.Group):
         if command is not None:
             return command.name, command, args[1:]
         if ctx.parent is None:
+            import json  # no command that is known needs it, and its start counts
+
             text = f'unknown command {json.dumps(args[0], ensure_ascii=False)} for "{ctx.info_name}"'
             similar = "".join(f"\t{name}\n" for name in _resembling(args[0], self.names()))
             raise FlagError(f"{text}\n\nDid you mean this?\n{similar}" if similar else text)

@@ -7,7 +7,6 @@ out, except a message that is present.
 from __future__ import annotations
 
 import base64
-import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ _ESCAPES = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&\u20
 
 def dumps(value: Any) -> str:
     """One line, without spaces."""
+    import json  # most answers are shown otherwise, and a start counts
+
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from etcdpy.commandline import (
     global_values,
     parse_go_bool,
 )
-from etcdpy.ctl.profile import VARIABLE, read_profile
 from etcdpy.duration import NS_PER_SECOND, format_duration
 
 if TYPE_CHECKING:
@@ -52,6 +50,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _SECRET: Final = frozenset({"auth_jwt_token", "password", "user"})
 _PREFIX: Final = "ETCDCTL_"
+PROFILE_VARIABLE: Final = "ETCDPYCTL_PROFILE"
 _NOT_FLAGS: Final = frozenset({"ETCDCTL_API", "ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"})
 """Variables with a meaning of their own; the first chose between two APIs, of which one is left."""
 
@@ -84,7 +83,9 @@ def global_options() -> list[click.Option]:
         global_option("--max-recv-bytes", type=INT, help="the largest answer taken (0: 2 GiB)"),
         global_option("--max-request-bytes", type=INT, help="the largest request sent (0: 2 MiB)"),
         global_option("--password", metavar="string", help="the password of --user"),
-        global_option("--profile", metavar="string", help=f"a file that `etcdpy pki export` made (or ${VARIABLE})"),
+        global_option(
+            "--profile", metavar="string", help=f"a file that `etcdpy pki export` made (or ${PROFILE_VARIABLE})"
+        ),
         global_option("--user", metavar="string", help="name[:password]; a password that is missing is asked for"),
         global_option(
             "--write-out", "-w", metavar="string", help='fields, json, protobuf, simple or table (default "simple")'
@@ -132,7 +133,7 @@ class Options:
 def read_options(ctx: click.Context, environ: Mapping[str, str]) -> Options:
     """The flags given, the environment's, and the defaults. Raises Failure with etcdctl's texts."""
     given = {**global_values(ctx), **_environment(ctx, environ)}
-    profile = given.pop("profile", environ.get(VARIABLE, ""))
+    profile = given.pop("profile", environ.get(PROFILE_VARIABLE, ""))
     given = {**(_profile(ctx, profile) if profile else {}), **given}
     global_values(ctx).update(given)
     values = {**DEFAULTS, **given}
@@ -226,6 +227,8 @@ def _variables(ctx: click.Context) -> dict[str, click.Option]:
 
 
 def _profile(ctx: click.Context, path: str) -> dict[str, Any]:
+    from etcdpy.ctl.profile import read_profile  # where there is none, its start is spared
+
     options = _variables(ctx)
     found: dict[str, Any] = {}
     for place, variable, text in read_profile(path):
@@ -259,6 +262,8 @@ def variable_of(option: click.Option) -> str:
 def _warn_of(variable: str) -> None:
     # The name alone: a misspelt variable may hold a password.
     if variable not in _NOT_FLAGS:
+        import json
+
         line = {"level": "warn", "msg": "unrecognized environment variable", "environment-variable": variable}
         sys.stderr.write(json.dumps(line) + "\n")
 

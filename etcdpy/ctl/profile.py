@@ -17,7 +17,6 @@ from etcdpy.limits import PROFILE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VARIABLE: Final = "ETCDPYCTL_PROFILE"
 _SECRETS: Final = ("ETCDCTL_PASSWORD", "ETCDCTL_AUTH_JWT_TOKEN")
 _OTHERS: Final = 0o077
 
