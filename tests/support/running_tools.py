@@ -15,7 +15,7 @@ from tests.support.reference import reference_binary
 if TYPE_CHECKING:
     from tests.support.transcripts import Tool
 
-SECONDS_MAX: Final = 15.0
+SECONDS_MAX: Final = 40.0
 
 
 class RunningTool:
