@@ -7,7 +7,7 @@ from __future__ import annotations
 import click
 
 from pki.cli_export import export
-from pki.cli_issue import accept, csr, init, issue, kubernetes, sign
+from pki.cli_issue import accept, csr, due, init, issue, kubernetes, sign
 from pki.cli_lifecycle import crl, list_issued, profiles, renew, revoke
 from pki.cli_rotate import rotate
 from pki.cli_show import show, verify
@@ -33,6 +33,7 @@ for _command in (
     csr,
     sign,
     accept,
+    due,
     kubernetes,
     renew,
     revoke,

@@ -298,6 +298,34 @@ def accept(name: str, certificate_path: Path, ca_path: Path | None, directory: P
         click.echo("\n".join(map(str, written)) or "unchanged")
 
 
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--within", "days", type=click.IntRange(0), help="Due is what ends in fewer days.  [default: 1/3 of its life]"
+)
+@click.option("--ca", "ca_path", type=_FILE, help="The CAs that are trusted here.  [default: ca.pem in the directory]")
+@directory_option
+@form_option
+def due(names: tuple[str, ...], days: int | None, ca_path: Path | None, directory: Path, form: str) -> None:
+    """On a node: say which certificates it should ask for anew (`csr --new-key`), and why.
+
+    Due is what is not there or cannot be read, what has no key here that fits, what no trusted CA signed, and what
+    ends soon. Nothing is changed. Exit code 0: nothing is due; 2: something is.
+
+    \b
+    Example:
+      etcdpy pki due m1 m1-peer --within 30 --dir /etc/etcd/pki
+    """
+    trusted = files.read_certificates(ca_path or directory / "ca.pem")
+    found = requests.all_due(directory, names, trusted, options.now(), days)
+    if form == "json":
+        print_json(found)
+    else:
+        click.echo("\n".join(f"{each.name}: {each.why}" for each in found) or "nothing is due")
+    if found:
+        raise click.exceptions.Exit(options.EXIT_CHANGED)
+
+
 def _print_paths(form: str, paths: dict[str, Path]) -> None:
     if form == "json":
         print_json({name: str(path) for name, path in paths.items()})

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ def write_all(files: Sequence[NewFile], *, force: bool) -> None:
             _make_directory(file.path.parent)
             beside = file.path.with_name(f".{file.path.name}.{secrets.token_hex(6)}.tmp")
             written.append((beside, file))
-            _write(beside, file.content, file.mode)
+            _write(beside, file)
         for beside, file in written:
             if force or file.replaces:
                 os.replace(beside, file.path)
@@ -93,13 +94,27 @@ def _make_directory(directory: Path) -> None:
     directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def _write(path: Path, new: NewFile) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, KEY_MODE)
     with open(descriptor, "wb") as file:
-        file.write(content)
+        file.write(new.content)
         file.flush()
-        os.fchmod(descriptor, mode)  # after the content, and against the umask
+        os.fchmod(descriptor, new.mode)  # after the content, and against the umask
+        _keep_owner(descriptor, new.path)
         os.fsync(descriptor)
+
+
+def _keep_owner(descriptor: int, replaced: Path) -> None:
+    """What root puts in the place of a member's file is the member's too: it takes the new one at its next handshake,
+    or at a start, and must be able to read it from the first moment."""
+    if os.geteuid() != 0:
+        return
+    try:
+        there = replaced.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(there.st_mode):
+        os.fchown(descriptor, there.st_uid, there.st_gid)
 
 
 def _sync_directory(directory: Path) -> None:

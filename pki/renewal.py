@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from pki import files
 from pki.authority import Request
 from pki.errors import PkiError
-from pki.inventory import moment_of
+from pki.inventory import moment_of, stamp
 from pki.profiles import profile_named
 from pki.reading import is_ca, is_self_signed, key_digest
 
@@ -99,14 +99,21 @@ def _chosen(store: Store, names: Sequence[str]) -> list[Entry]:
     return found
 
 
+def why_ending(
+    begin: datetime.datetime, end: datetime.datetime, now: datetime.datetime, within_days: int | None
+) -> str:
+    """Why a time of validity is due to be followed by another; empty while it is not."""
+    window = (end - begin) / WINDOW_PART if within_days is None else datetime.timedelta(days=within_days)
+    if end <= now:
+        return "expired"
+    return f"expires at {stamp(end)}" if end - now <= window else ""
+
+
 def why_due(store: Store, entry: Entry, within_days: int | None) -> str:
     """Why it must be made anew; empty while it may stay. Raises PkiError if its authority's certificate is gone."""
-    end, begin = moment_of(entry.not_after), moment_of(entry.not_before)
-    window = (end - begin) / WINDOW_PART if within_days is None else datetime.timedelta(days=within_days)
-    if end <= store.now:
-        return "expired"
-    if end - store.now <= window:
-        return f"expires at {entry.not_after}"
+    begin, end = moment_of(entry.not_before), moment_of(entry.not_after)
+    if why := why_ending(begin, end, store.now, within_days):
+        return why
     own = store.certificates(entry.name)
     if own[0].fingerprint(hashes.SHA256()).hex() != entry.sha256:
         return "its file is not the one that was issued last"  # a run was cut off between the two

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import files, keys
 from pki.authority import Request, subject_of
 from pki.errors import PkiError
-from pki.reading import common_name, public_bytes, subject_names, verifies
+from pki.reading import common_name, is_ca, public_bytes, subject_names, verifies
+from pki.renewal import GAIN_MIN, why_ending
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -138,6 +140,58 @@ def asks_the_same(path: Path, request: Request, key: keys.PrivateKey) -> bool:
     return own and there.subject == subject and list(names) == request.alternative_names()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Due:
+    """A certificate that a node should ask for, and why."""
+
+    name: str
+    why: str
+
+
+def all_due(
+    directory: Path,
+    names: Sequence[str],
+    trusted: Sequence[x509.Certificate],
+    now: datetime.datetime,
+    within_days: int | None = None,
+) -> list[Due]:
+    """Which of these a node should ask for anew, judged by what lies there. Of authorities, one or more in a file, only
+    the dates count. Raises PkiError for what cannot be a name."""
+    found = ((name, _why_due(directory, name, trusted, now, within_days)) for name in dict.fromkeys(names))
+    return [Due(name, why) for name, why in found if why]
+
+
+def _why_due(
+    directory: Path,
+    name: str,
+    trusted: Sequence[x509.Certificate],
+    now: datetime.datetime,
+    within_days: int | None,
+) -> str:
+    cert_path, key_path = files.pair_paths(directory, name)
+    if not cert_path.exists():
+        return "not there"
+    try:
+        found = files.read_certificates(cert_path)
+        if is_ca(found[0]):
+            return next(filter(None, (_why_ending(each, now, within_days) for each in found)), "")
+    except PkiError as error:
+        return str(error)
+    if not _fits(key_path, found[0]):
+        return "no key that fits it is there"
+    if not _chains(found, trusted):
+        return "not signed by the CA that is trusted here"
+    above = verifies(found[0], [*found[1:], *trusted])
+    assert above is not None
+    gain = above.not_valid_after_utc - found[0].not_valid_after_utc
+    # What ends with its authority gets no more from it: it would be made again at every run.
+    return _why_ending(found[0], now, within_days if gain >= GAIN_MIN else 0)
+
+
+def _why_ending(certificate: x509.Certificate, now: datetime.datetime, within_days: int | None) -> str:
+    return why_ending(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now, within_days)
+
+
 def accept(directory: Path, name: str, certificate_path: Path, trusted: Sequence[x509.Certificate]) -> list[Path]:
     """Put a signed certificate into place, and with it the key that it was signed for; returns what was written.
 
@@ -149,7 +203,7 @@ def accept(directory: Path, name: str, certificate_path: Path, trusted: Sequence
     if not _chains(certificates, trusted):
         raise PkiError(f"{certificate_path}: not signed by the CA that is trusted here")
     pending = pending_key_path(directory, name)
-    owner = next((path for path in (key_path, pending) if path.exists() and _fits(path, certificates[0])), None)
+    owner = next((path for path in (key_path, pending) if _fits(path, certificates[0])), None)
     if owner is None:
         raise PkiError(f"{certificate_path}: belongs to no key of {name} in {directory}; make a request with `csr`")
     chain = files.to_pem(certificates)
@@ -159,13 +213,17 @@ def accept(directory: Path, name: str, certificate_path: Path, trusted: Sequence
     if not cert_path.exists() or files.read(cert_path) != chain:
         written.append(files.NewFile(cert_path, chain))
     files.write_all(written, force=True)
-    if owner is pending:
+    if _fits(pending, certificates[0]):  # also what a run left behind that was cut off after its renames
         pending.unlink()
     return [each.path for each in written]
 
 
 def _fits(path: Path, certificate: x509.Certificate) -> bool:
-    own = keys.from_pem(files.read(path), None, str(path)).public_key()
+    """False too for a key that cannot be read: another takes its place."""
+    try:
+        own = keys.from_pem(files.read(path), None, str(path)).public_key()
+    except PkiError:
+        return False
     return public_bytes(own) == public_bytes(certificate.public_key())
 
 

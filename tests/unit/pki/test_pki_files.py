@@ -58,14 +58,28 @@ def test_what_exists_is_refused_without_force(tmp_path: Path) -> None:
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = files._write
 
-    def somebody_else_too(path: Path, content: bytes, mode: int) -> None:
-        write(path, content, mode)
+    def somebody_else_too(path: Path, new: NewFile) -> None:
+        write(path, new)
         (tmp_path / "c").write_bytes(b"theirs")
 
     monkeypatch.setattr(files, "_write", somebody_else_too)
     with pytest.raises(PkiError, match="already exists"):
         write_all([NewFile(tmp_path / "c", b"ours")], force=False)
     assert (names(tmp_path), (tmp_path / "c").read_bytes()) == (["c"], b"theirs")
+
+
+def test_what_root_replaces_stays_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _descriptor, user, group: given.append((user, group)))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    own = os.getuid(), os.getgid()
+    write_all([NewFile(tmp_path / "k", b"first", 0o600)], force=False)
+    assert given == [], "nobody had it before"
+    write_all([NewFile(tmp_path / "k", b"second", 0o600)], force=True)
+    assert given == [own]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    write_all([NewFile(tmp_path / "k", b"third", 0o600)], force=True)
+    assert given == [own], "only root can give files away"
 
 
 def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import keys
-from tests.support.certificates import done_pki, json_pki, refused_pki, run_pki
+from pki import keys, options
+from tests.support.certificates import done_pki, json_pki, refused_pki, run_pki, utc_now
 
 NAMES = ("--ip", "10.0.0.1", "--dns", "m1")
 
@@ -80,6 +81,75 @@ def test_a_new_key_waits_beside_the_one_in_use() -> None:
     assert not Path("node/m1-next-key.pem").exists()
     assert json_pki("accept", "m1", "pki/m1.pem", "--dir", "node")["changed"] is False
     assert json_pki("show", "node/m1.pem")[0]["key_beside"] == "m1-key.pem matches"
+
+
+def certify_node(name: str = "m1") -> None:
+    done_pki("csr", name, "--dir", "node", *NAMES)
+    done_pki("sign", f"node/{name}.csr", "--dir", "pki", "--profile", "peer")
+    done_pki("accept", name, f"pki/{name}.pem", "--dir", "node")
+
+
+def test_a_node_knows_what_it_should_ask_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("m1", "m2", "m3", "m4"):
+        certify_node(name)
+    names = ("m1", "m2", "m3", "m4")
+    assert done_pki("due", *names, "ca", "--dir", "node") == "nothing is due\n"
+    assert json_pki("due", "m5", "--dir", "node") == [{"name": "m5", "why": "not there"}]
+    Path("node/m2.pem").write_text("")
+    Path("node/m3-key.pem").unlink()
+    done_pki("csr", "m3", "--dir", "node", *NAMES)
+    done_pki("init", "--dir", "strange")
+    done_pki("sign", "node/m4.csr", "--dir", "strange", "--profile", "peer")
+    Path("node/m4.pem").write_bytes(Path("strange/m4.pem").read_bytes())
+    result = run_pki("due", *names, "--dir", "node")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        2,
+        [
+            "m2: node/m2.pem: holds no certificate",
+            "m3: no key that fits it is there",
+            "m4: not signed by the CA that is trusted here",
+        ],
+    )
+    now = utc_now()
+    for days, window, why in ((200, (), ""), (300, (), "expires at "), (300, ("--within", "30"), ""), (366, (), "exp")):
+        monkeypatch.setattr(options, "now", lambda days=days: now + datetime.timedelta(days=days))
+        result = run_pki("due", "m1", "ca", "--dir", "node", *window)
+        assert result.exit_code == (2 if why else 0)
+        assert result.stdout.startswith(f"m1: {why}" if why else "nothing is due")
+    monkeypatch.setattr(options, "now", lambda: now + datetime.timedelta(days=3651))
+    assert due("m1", "ca") == ["m1: expired", "ca: expired"]
+
+
+def due(*names: str) -> list[str]:
+    return run_pki("due", *names, "--dir", "node").stdout.splitlines()
+
+
+def test_a_run_that_was_cut_off_leaves_no_key_for_the_next_one() -> None:
+    certify_node()
+    Path("node/m1-next-key.pem").write_bytes(Path("node/m1-key.pem").read_bytes())
+    assert done_pki("accept", "m1", "pki/m1.pem", "--dir", "node") == "unchanged\n"
+    assert not Path("node/m1-next-key.pem").exists()
+
+
+def test_a_key_that_was_damaged_is_followed_by_another() -> None:
+    certify_node()
+    Path("node/m1-key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    assert due("m1") == ["m1: no key that fits it is there"]
+    done_pki("csr", "m1", "--dir", "node", "--new-key", *NAMES)
+    done_pki("sign", "node/m1.csr", "--dir", "pki", "--profile", "peer", "--force")
+    done_pki("accept", "m1", "pki/m1.pem", "--dir", "node")
+    assert due("m1") == ["nothing is due"]
+
+
+def test_what_ends_with_its_authority_is_not_due_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done_pki("init", "--dir", "pki", "--force", "--days", "100")
+    Path("node/ca.pem").write_bytes(Path("pki/ca.pem").read_bytes())
+    certify_node()
+    now = utc_now()
+    monkeypatch.setattr(options, "now", lambda: now + datetime.timedelta(days=99))
+    assert due("m1") == ["nothing is due"]
+    monkeypatch.setattr(options, "now", lambda: now + datetime.timedelta(days=101))
+    assert due("m1") == ["m1: expired"]
 
 
 def test_what_does_not_belong_is_not_accepted() -> None:

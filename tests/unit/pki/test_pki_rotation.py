@@ -5,6 +5,7 @@ The members here are TLS contexts in memory; `tests/processes/test_pki_rotation.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
-from pki import files, probe
+from pki import files, options, probe
 from pki.errors import PkiError
 from pki.reading import verifies
 from pki.rotation import Rotation, next_name
@@ -288,3 +289,20 @@ def test_the_names_of_generations() -> None:
     assert next_name("etcd CA") == "etcd CA G2"
     assert next_name("etcd CA G9") == "etcd CA G10"
     assert len(next_name("x" * 64)) == 64
+
+
+def test_a_root_that_has_expired_is_replaced_without_asking_anybody(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del member
+    now = utc_now()
+    monkeypatch.setattr(options, "now", lambda: now + datetime.timedelta(days=3651))
+    assert "the CA expired at" in refused_pki("issue", "--profile", "client", "other")
+    done_pki("rotate", "start")
+    for step in ("reissue", "drop", "finish"):
+        done_pki("rotate", step, "--unchecked")
+    assert json_pki("rotate", "status")["stage"] == "none"
+    (new,) = certificates("ca")
+    assert new.subject.rfc4514_string() == "CN=etcd CA G2"
+    done_pki("issue", "--profile", "client", "other")
+    assert run_pki("due", "ca", "other").stdout == "nothing is due\n"
