@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,16 +16,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.hosts.lab import LabError
 from tests.support.built import ROOT, copy_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.hosts.lab import Lab
 
 CHANGED: Final = re.compile(r"^(controller-\d) .* changed=(\d+)", re.MULTILINE)
 SITE_SECONDS_MAX: Final = 600.0
 """A guard; on an idle machine of two cores the first run takes half a minute."""
+INTERRUPT_SECONDS_MAX: Final = 30.0
+CONFIG: Final = str(ROOT / "ansible" / "ansible.cfg")
 PKI: Final = "/etc/etcdpy/pki"
 CTL: Final = (
     "etcdpyctl",
@@ -70,17 +77,45 @@ class Site:
             "etcdpy_authority": str(directory / "ca"),
         }
 
-    def play(self, name: str, *options: str, addresses: dict[str, str] | None = None, **variables: object) -> str:
+    def play(self, name: str, *options: str, addresses: dict[str, str] | None = None, **variables: Any) -> str:
         """What the playbook prints. Raises LabError when it fails."""
+        command = self._command(name, options, addresses or {}, variables)
+        return self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=CONFIG)
+
+    def cut_off(self, name: str, task: str, *options: str, **variables: object) -> None:
+        """Interrupt the playbook, as Ctrl-C does, where it comes to a task of the role."""
+        command = [str(self.lab.directory / "run"), *self._command(name, options, {}, variables)]
+        environment = os.environ | {"ANSIBLE_CONFIG": CONFIG}
+        with subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as run:
+            assert run.stdout is not None
+            try:
+                came = any(f"TASK [etcdpy : {task}]" in line for line in run.stdout)
+                assert came, f"the playbook did not come to {task}"
+                os.killpg(run.pid, signal.SIGINT)
+                # Not the end of the pipe: connections that ssh keeps for the next run hold it.
+                run.wait(INTERRUPT_SECONDS_MAX)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(run.pid, signal.SIGKILL)
+
+    def _command(
+        self, name: str, options: Sequence[str], addresses: dict[str, str], variables: dict[str, object]
+    ) -> list[str]:
         hosts = {host: {"ansible_host": self.lab.addresses[host]} for host in self.members}
-        for host, address in (addresses or {}).items():
+        for host, address in addresses.items():
             hosts[host]["etcdpy_address"] = address
         inventory = self.directory / "inventory.yml"
         inventory.write_text(yaml.safe_dump({"etcdpy": {"hosts": hosts, "vars": {**self.variables, **variables}}}))
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        command = [program, "-i", str(inventory), *options, str(ROOT / "ansible" / name)]
-        config = str(ROOT / "ansible" / "ansible.cfg")
-        return self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=config)
+        return [program, "-i", str(inventory), *options, str(ROOT / "ansible" / name)]
 
     def refused(self, **arguments: object) -> str:
         """What it prints where it must refuse."""
@@ -100,28 +135,35 @@ class Site:
             return set()
         return {row["endpoint"] for row in said if row["health"]}
 
+    def begun(self) -> dict[str, int]:
+        """When each member's process was started, in microseconds since its host booted."""
+        show = ("systemctl", "show", "-P", "ExecMainStartTimestampMonotonic", "etcdpy")
+        return {host: int(self.lab.on(host, *show)) for host in self.members}
+
     @property
     def endpoints(self) -> list[str]:
         """Where the members of the inventory serve clients."""
         return [f"https://{self.lab.addresses[host]}:2379" for host in self.members]
 
     def client_certificates(self) -> Path:
-        """A directory with ca.pem, and traffic.pem with its key, by the authority of this site."""
+        """A directory with ca.pem, and traffic.pem with its key, as the authority of this site has them now."""
         place, authority = self.directory / "clients", self.directory / "ca"
-        if not place.exists():
-            place.mkdir()
-            command = [
-                str(self.directory / "etcdpy"),
-                "pki",
-                "issue",
-                "traffic",
-                "--profile=client",
-                f"--dir={authority}",
-            ]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            for name in ("ca.pem", "traffic.pem", "traffic-key.pem"):
-                shutil.copy(authority / name, place)
+        if not (authority / "traffic.pem").exists():
+            command = [str(self.directory / "etcdpy"), "pki", "issue", "traffic", "--profile=client"]
+            subprocess.run([*command, f"--dir={authority}"], check=True, stdout=subprocess.DEVNULL)
+        place.mkdir(exist_ok=True)
+        for name in ("ca.pem", "traffic.pem", "traffic-key.pem"):
+            shutil.copy(authority / name, place)
         return place
+
+    def served(self, host: str, port: int) -> x509.Certificate:
+        """What a member shows at a port, to a client of this site, which must trust it. Raises LabError."""
+        place = self.client_certificates()
+        files = [f"-CAfile={place}/ca.pem", f"-cert={place}/traffic.pem", f"-key={place}/traffic-key.pem"]
+        words = [word for file in files for word in file.split("=")]
+        address = f"{self.lab.addresses[host]}:{port}"
+        said = self.lab.run("openssl", "s_client", "-connect", address, *words, "-verify_return_error")
+        return x509.load_pem_x509_certificate(said.encode())
 
 
 def changes(output: str) -> dict[str, int]:

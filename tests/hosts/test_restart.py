@@ -22,10 +22,7 @@ def test_members_restart_one_by_one_and_the_leader_last(cluster: Site) -> None:
     with Traffic(lab, cluster.endpoints, cluster.client_certificates()) as traffic:
         cluster.play("restart.yml")
     assert not traffic.told["retried"], "a put that met a restart was answered at the first attempt"
-    begun = {
-        host: int(lab.on(host, "systemctl", "show", "-P", "ExecMainStartTimestampMonotonic", "etcdpy"))
-        for host in cluster.members
-    }
+    begun = cluster.begun()
     assert max(begun, key=lambda host: begun[host]) == names[leader]
 
 

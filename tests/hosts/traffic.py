@@ -28,13 +28,21 @@ class Traffic:
     """
 
     def __init__(
-        self, lab: Lab, endpoints: Sequence[str], certificates: Path, *, prefix: str = "traffic/", **more: str
+        self,
+        lab: Lab,
+        endpoints: Sequence[str],
+        certificates: Path,
+        *,
+        prefix: str = "traffic/",
+        newcomers: bool = False,
+        **more: str,
     ) -> None:
         """`certificates` is a directory with ca.pem, traffic.pem and traffic-key.pem, read for every handshake; `more`
-        is the `User` and `Password` of a cluster that asks for them. `endpoints` are URLs."""
+        is the `User` and `Password` of a cluster that asks for them. `endpoints` are URLs. `newcomers` ask once
+        too, each member in turn by a new connection."""
         files = {"CA": "ca.pem", "Cert": "traffic.pem", "Key": "traffic-key.pem"}
         places = {field: str(certificates / name) for field, name in files.items()}
-        self._given = {"Endpoints": list(endpoints), "Prefix": prefix, **places, **more}
+        self._given = {"Endpoints": list(endpoints), "Prefix": prefix, "Newcomers": newcomers, **places, **more}
         self._lab = lab
         self.told: dict[str, Any] = {}
 

@@ -62,8 +62,9 @@ def sync_fault(milliseconds_max: float) -> str:
 
 
 def member_runs() -> bool:
-    """Whether the ports are a member's already."""
-    return subprocess.run(["/usr/bin/systemctl", "--quiet", "is-active", "etcdpy.service"], check=False).returncode == 0
+    """Whether the ports are a member's already: of one too that waits for the others to come."""
+    done = subprocess.run(["/usr/bin/systemctl", "is-active", "etcdpy.service"], capture_output=True, check=False)
+    return done.stdout.strip() in (b"active", b"reloading", b"activating")
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 // A writer, a reader and a watcher by etcd's own client, which live through what is done to a cluster.
 //
 // The writer puts one key after the other, and makes a put again until it is acknowledged: what a client's retry hides
-// is counted, what it does not hide is a failure. The reader asks each member in turn, and never a second time. Four
-// times a second a line says how far they are; the last one, after the end of the input, says everything.
+// is counted, what it does not hide is a failure. The reader asks each member in turn, and never a second time; so do
+// newcomers, where wanted, each by a connection of its own. Four times a second a line says how far they are; the last
+// one, after the end of the input, says everything.
 //
 // Certificates and authorities are read for every handshake, as they may be replaced meanwhile.
 package main
@@ -29,6 +30,7 @@ const (
 	callTimeout  = 2 * time.Second
 	insistLimit  = 10 * time.Second
 	pause        = 5 * time.Millisecond
+	arrivalPause = 100 * time.Millisecond
 	reportPeriod = 250 * time.Millisecond
 )
 
@@ -38,6 +40,7 @@ type config struct {
 	User          string
 	Password      string
 	Prefix        string
+	Newcomers     bool
 }
 
 type report struct {
@@ -45,6 +48,7 @@ type report struct {
 	Retried       []string          `json:"retried"`
 	WriteFailures []string          `json:"write_failures"`
 	Reads         int               `json:"reads"`
+	Newcomers     int               `json:"newcomers"`
 	ReadFailures  []string          `json:"read_failures"`
 	Events        int               `json:"events"`
 	WatchFaults   []string          `json:"watch_faults"`
@@ -168,17 +172,34 @@ func (t *traffic) reader() {
 	client := t.connect(t.given.Endpoints, 1)
 	defer client.Close()
 	for t.ending.Err() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-		_, err := client.Get(ctx, t.given.Prefix)
-		cancel()
-		t.Lock()
-		t.Reads++
-		if err != nil {
-			said := fmt.Sprintf("%s: %v", time.Now().UTC().Format("15:04:05.000"), err)
-			t.ReadFailures = append(t.ReadFailures, said)
-		}
-		t.Unlock()
+		t.read(client)
 		time.Sleep(pause)
+	}
+}
+
+func (t *traffic) read(client *clientv3.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	_, err := client.Get(ctx, t.given.Prefix)
+	cancel()
+	t.Lock()
+	defer t.Unlock()
+	t.Reads++
+	if err != nil {
+		said := fmt.Sprintf("%s %v: %v", time.Now().UTC().Format("15:04:05.000"), client.Endpoints(), err)
+		t.ReadFailures = append(t.ReadFailures, said)
+	}
+}
+
+// newcomers meet one member after the other, each by a handshake of its own, and ask once.
+func (t *traffic) newcomers() {
+	for turn := 0; t.ending.Err() == nil; turn++ {
+		client := t.connect(t.given.Endpoints[turn%len(t.given.Endpoints):][:1], 1)
+		t.read(client)
+		must(client.Close())
+		t.Lock()
+		t.Newcomers++
+		t.Unlock()
+		time.Sleep(arrivalPause)
 	}
 }
 
@@ -252,6 +273,9 @@ func main() {
 	var work sync.WaitGroup
 	work.Go(t.writer)
 	work.Go(t.reader)
+	if t.given.Newcomers {
+		work.Go(t.newcomers)
+	}
 	go t.watcher(watching, answer.Header.Revision+1) // until the process ends
 
 	done := make(chan struct{})
