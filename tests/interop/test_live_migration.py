@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.reference, pytest.mark.timeout(120)]
 
 
-def replace_each(cluster: Cluster, kind: Kind, writer: Writer) -> None:
-    """Replace one member after the other by one of that kind."""
-    for old in list(cluster.members):
+def replace_each(cluster: Cluster, kind: Kind, writer: Writer, count: int | None = None) -> None:
+    """Replace one member after the other by one of that kind, or only so many."""
+    for old in list(cluster.members)[:count]:
         new = cluster.add(kind, learner=True)
         cluster.promote(new)
         writer.wait(10)
@@ -59,3 +59,24 @@ def test_a_cluster_moves_while_it_is_used(way: list[Kind], tmp_path: Path) -> No
         told = {(event.key, event.revision) for event in watcher.events}
         assert writer.acknowledged.items() <= told
         print(f"{len(writer.acknowledged)} writes, {len(writer.failures)} failed tries, {watcher.streams} streams")
+
+
+def test_an_upgrade_is_taken_back_while_one_member_is_of_the_older_release(tmp_path: Path) -> None:
+    """Until the last one has gone the cluster runs as 3.6 does, so that members of 3.6 can come back into it."""
+    prefix = b"/back/"
+    flags = ("--snapshot-count=50", "--snapshot-catchup-entries=10", "--strict-reconfig-check=false")
+    with Cluster(["etcd-3.6"] * 3, tmp_path, flags=flags) as cluster:
+        with Writer(cluster, prefix) as writer:
+            replace_each(cluster, "etcdpy", writer, 2)
+            cluster.move_leader(next(member for member in cluster.members if member.kind == "etcdpy"))
+            newcomer = cluster.add("etcd-3.6", learner=True)
+            cluster.promote(newcomer)
+            for old in [member for member in cluster.members if member.kind == "etcdpy"]:
+                writer.wait(10)
+                cluster.remove(old)
+            writer.wait(10)
+        assert {member.kind for member in cluster.members} == {"etcd-3.6"}
+        assert cluster_versions(cluster) == {"3.6.0"}
+        client = cluster.client(cluster.leader())
+        found = {kv.key: kv.value for kv in client.range(prefix, prefix_end(prefix)).kvs}
+        assert [key for key in writer.acknowledged if found.get(key) != key] == []

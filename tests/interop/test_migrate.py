@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcdpy.proto import rpc_pb2
-from tests.support.client import Client
+from tests.support.client import Client, wait_until
 from tests.support.cluster import Cluster
 from tests.support.members import Kind, Member
 
@@ -86,6 +86,35 @@ def test_a_member_goes_on_as_the_other_kind(source: Kind, target: Kind, end: str
     with member, Client.of(member) as client:
         assert facts(client) == between
         fill(client, 7)
+
+
+def test_a_downgraded_member_goes_on_as_one_of_the_older_release(tmp_path: Path) -> None:
+    """As a real member does after a downgrade, whose binary is replaced; with it the downgrade is over."""
+
+    def version() -> object:
+        return member.http("GET", "/version").json()["etcdcluster"]
+
+    member = Member("etcdpy", tmp_path, flags=["--snapshot-count=40"])
+    with member, Client.of(member) as client:
+        fill(client, 60)
+        wait_until(lambda: version() == "3.7.0")
+        enable = rpc_pb2.DowngradeRequest(action=rpc_pb2.DowngradeRequest.ENABLE, version="3.6.0")
+        client.maintenance.Downgrade(enable, timeout=10)
+        wait_until(lambda: version() == "3.6.0", 20)
+        before = facts(client)
+        member.stop()
+    migrate(member, "etcd-3.6")
+    with member, Client.of(member) as client:
+        assert facts(client) == before
+        assert version() == "3.6.0"
+        wait_until(lambda: not client.maintenance.Status(rpc_pb2.StatusRequest()).downgradeInfo.enabled, 20)
+        fill(client, 7)
+        between = facts(client)
+        member.kill()
+    migrate(member, "etcdpy")
+    with member, Client.of(member) as client:
+        assert facts(client) == between
+        wait_until(lambda: version() == "3.7.0", 20)
 
 
 def test_a_member_that_had_just_begun(tmp_path: Path) -> None:
