@@ -1,4 +1,4 @@
-"""ruff, mypy and shellcheck have nothing to say, and each would say it."""
+"""Linters and checkers have nothing to say, and each would say it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.tidy.sources import ROOT, repository_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -65,12 +62,12 @@ def test_mypy_finds_a_planted_fault(tmp_path: Path) -> None:
     assert "[assignment]" in done.stdout, done.stdout
 
 
-def shellcheck() -> str:
-    """The program; without it the test is skipped, and in CI it fails."""
-    found = shutil.which("shellcheck")
+def tool(name: str) -> str:
+    """A program, of this environment or of the machine; without it the test is skipped, and in CI it fails."""
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if found is None and os.environ.get("CI") == "true":
-        pytest.fail("CI must have shellcheck")
-    return found or pytest.skip("shellcheck is not installed")
+        pytest.fail(f"CI must have {name}")
+    return found or pytest.skip(f"{name} is not installed")
 
 
 def is_shell(name: str) -> bool:
@@ -81,10 +78,39 @@ def is_shell(name: str) -> bool:
 def test_shell_scripts_are_clean() -> None:
     scripts = [name for name in repository_files() if is_shell(name)]
     assert ".ci/run" in scripts
-    done = run(shellcheck(), *scripts)
+    done = run(tool("shellcheck"), *scripts)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_shellcheck_finds_a_planted_fault() -> None:
-    done = run(shellcheck(), "--shell=bash", "-", text="rm -rf $1/x\n")
+    done = run(tool("shellcheck"), "--shell=bash", "-", text="rm -rf $1/x\n")
     assert "SC2086" in done.stdout
+
+
+def hadolint(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return run(tool("hadolint"), *arguments, text=text)
+
+
+def test_the_dockerfile_is_clean() -> None:
+    done = hadolint("deploy/Dockerfile")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hadolint_finds_a_planted_fault() -> None:
+    assert "DL3006" in hadolint("-", text="FROM debian\n").stdout
+
+
+def compose_faults(*files: str) -> subprocess.CompletedProcess[str]:
+    """What the schema of the Compose specification says."""
+    return run(tool("check-jsonschema"), "--builtin-schema=vendor.compose-spec", *files)
+
+
+def test_compose_files_are_as_the_specification_says() -> None:
+    done = compose_faults("deploy/compose.yaml", "deploy/compose.join.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_schema_finds_a_planted_fault(tmp_path: Path) -> None:
+    planted = tmp_path / "compose.yaml"
+    planted.write_text("services: {etcd0: {image: etcdpy, comand: [--name=etcd0]}}\n")
+    assert "'comand' was unexpected" in compose_faults(str(planted)).stdout

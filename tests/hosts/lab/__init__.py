@@ -35,6 +35,12 @@ def missing() -> str:
     return f"not installed: {', '.join(lacking)}" if lacking else ""
 
 
+def root_filesystem() -> Path:
+    """What hosts boot from: Debian 12 with systemd and Python, made if it is not in the cache. Raises LabError."""
+    environment = os.environ | {"CACHE_DIR": str(cache_root() / "hosts")}
+    return Path(_checked([str(HERE / "up.sh"), "--rootfs"], environment, UP_SECONDS_MAX).strip())
+
+
 class Lab:
     """Some hosts on one bridge. `addresses` by name; `shown` are directories of this machine that all of them see, read
     only, by the path at which they see them."""

@@ -4,6 +4,7 @@
 #   apt-get install -y --no-install-recommends systemd-container mmdebstrap iproute2 openssh-client
 #
 #   up.sh            build the root filesystem if it is not cached, boot, wait until ready
+#   up.sh --rootfs   only that root filesystem; prints where it is
 #   down.sh          stop the same lab (same LAB_DIR)
 #
 # Settings (environment):
@@ -316,6 +317,7 @@ up() {
 case ${1:-} in
     --lab) lab_main ;;
     --watch) watch_main ;;
+    --rootfs) rootfs ;;
     '') up ;;
     *) die "usage: up.sh (settings are environment variables, see the top of the file)" ;;
 esac
