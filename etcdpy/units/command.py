@@ -69,7 +69,11 @@ def _failures() -> Iterator[None]:
 
 
 def _files_of(topology: Topology, node: str) -> list[Rendered]:
-    return render(topology, node or socket.gethostname().partition(".")[0])
+    return render(topology, node or _own_name())
+
+
+def _own_name() -> str:
+    return socket.gethostname().partition(".")[0]
 
 
 @systemd.command("render", cls=Command, short_help="Writes every node's files below a directory")
@@ -140,6 +144,24 @@ def check(path: Path, form: str) -> None:
         raise Failure(Exit.ERROR)
     if form == "simple":
         click.echo(f"{len(topology.nodes)} nodes, no fault")
+
+
+@systemd.command("certificates", cls=Command, short_help="Lists the files of certificates that a node needs")
+@_shared
+@_node
+def certificates(path: Path, form: str, node: str) -> None:
+    """List the certificates and keys that a node needs, and where its units look for them.
+
+    What somebody who brings them has to bring; `etcdpy pki verify` says whether they will do.
+
+    \b
+    Example:
+      etcdpy systemd certificates cluster.yaml --node controller-0
+    """
+    with _failures():
+        tables = read_topology(path).context(node or _own_name())
+    rows = [(role, file) for role, file in tables["certificates"].items() if file and role != "directory"]
+    _print_rows(form, ("role", "path"), rows)
 
 
 @systemd.command("install", cls=Command, short_help="Puts a node's files in place")

@@ -1,4 +1,4 @@
-"""The install script, run for real under a prefix."""
+"""The install script, run for real under a prefix; members on hosts that boot: tests/hosts/test_install.py."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def output(program: Path, *arguments: str) -> str:
 
 
 @pytest.mark.timeout(900)  # the first run compiles
-def test_it_installs_and_a_second_run_keeps_settings(tmp_path: Path) -> None:
-    first = install("--no-user", "--prefix", str(tmp_path), ETCDPY_OPTIMIZE="0")
+def test_it_installs_and_does_so_again_when_what_it_is_made_of_has_changed(tmp_path: Path) -> None:
+    first = install("--prefix", str(tmp_path), ETCDPY_OPTIMIZE="0")
     assert first.returncode == 0, first.stderr
     kind = "not compiled" if reason_not_to_compile() else "compiled"
     assert f"installed, {kind}: etcd Version: {VERSION}\n" in first.stdout
@@ -41,37 +41,27 @@ def test_it_installs_and_a_second_run_keeps_settings(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text("nodes: {m1: {address: 10.0.0.1}}\n")
     units = ["systemd", "render", str(tmp_path / "cluster.yaml"), "--out", str(tmp_path / "units")]
     assert "m1/etc/systemd/system/etcdpy.service\n" in output(programs / "etcdpy", *units)
-    assert (tmp_path / "var/lib/etcdpy").stat().st_mode & 0o777 == 0o700
-    settings = tmp_path / "etc/etcdpy/etcdpy.env"
-    assert settings.stat().st_mode & 0o777 == 0o640
-
-    settings.write_text("ETCD_NAME=mine\n")
-    second = install("--no-user", "--prefix", str(tmp_path), ETCDPY_COMPILE="0")
+    assert install("--prefix", str(tmp_path), ETCDPY_OPTIMIZE="0").stdout == ""
+    second = install("--prefix", str(tmp_path), ETCDPY_COMPILE="0")
     assert second.returncode == 0, second.stderr
     assert "installed, not compiled: " in second.stdout, "no extension module of the first is left"
     assert "making the environment" not in second.stdout
-    assert settings.read_text() == "ETCD_NAME=mine\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["--nope"], "unknown argument --nope"),
-        (["--prefix"], "--prefix needs a directory"),
-        (["--no-user", "--python", "/nowhere/python"], "choose one with --python"),
+        (["--prefix"], "--prefix needs a value"),
+        (["--prefix", "x", "--python", "/nowhere/python"], "choose one with --python"),
+        (["--prefix", "x", "--address", "10.0.0.1"], "--prefix is for the program alone"),
+        (["--prefix", "x", "--wheels", "/nowhere"], "/nowhere holds no wheel of etcdpy"),
+        (["--address", "10.0.0.1", "--topology", "cluster.yaml"], "one or the other"),
+        (["--node", "m1"], "--node and --certificates go with --address or --topology"),
+        (["--wait", "long"], "--wait needs a number of seconds, not long"),
     ],
 )
 def test_it_refuses_with_a_reason(arguments: list[str], text: str) -> None:
     done = install(*arguments)
     assert done.returncode != 0
     assert text in done.stderr
-
-
-def test_the_settings_to_start_from_are_flags_of_ours() -> None:
-    from etcdpy.server.config import load
-
-    lines = (ROOT / "deploy/etcdpy.env.example").read_text().splitlines()
-    settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    config = load([], settings)
-    assert config.name == "controller-0"
-    assert not [note for note in config.notes if "unrecognized" in str(note)], config.notes

@@ -263,6 +263,16 @@ def test_render_writes_each_node_below_its_name(capsys: pytest.CaptureFixture[st
     assert {row["node"] for row in json.loads(out)} == {"controller-1"}
 
 
+@pytest.mark.usefixtures("cluster")
+def test_certificates_are_named_with_their_places(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "certificates", "cluster.yaml", "--node", "controller-0", "-w", "json")
+    found = {row["role"]: row["path"] for row in json.loads(out)}
+    assert (code, len(found)) == (0, 8)
+    assert found["ca"] == found["peer_ca"] == "/etc/etcdpy/pki/ca.pem"
+    assert found["client_key"] == "/etc/etcdpy/pki/kubernetes-key.pem"
+    assert "there is no node" in run(capsys, "certificates", "cluster.yaml", "--node", "x")[2]
+
+
 @needs_systemd
 @pytest.mark.usefixtures("cluster")
 def test_check_judges_the_units(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,7 +303,7 @@ def test_without_systemd_a_note_says_what_is_left_out(
         place.take_in()
 
 
-@pytest.mark.parametrize("command", ["render", "diff", "check", "install"])
+@pytest.mark.parametrize("command", ["render", "diff", "check", "certificates", "install"])
 def test_help_carries_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     from etcdpy.units.command import systemd
 
