@@ -23,6 +23,7 @@ _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _SHORT_WITH_EQUALS = re.compile(r"^(-[a-zA-Z])=")
+_TYPED: Final = {"etcdctl": "etcdpyctl", "etcdutl": "etcdpyutl"}
 SUGGESTION_EDITS_MAX: Final = 2
 """As in cobra."""
 _HEX_DIGITS = re.compile(r"[0-9a-fA-F]+")
@@ -204,7 +205,16 @@ def _parse(command: click.Command, ctx: click.Context, words: list[str], parse: 
         raise FlagError(_go_text(error, words), ctx) from None
 
 
-class Command(click.Command):
+class _Typed(click.Command):
+    """Shows in its usage what is typed, where messages bear the name of etcd's own tool."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the line."""
+        name, space, words = ctx.command_path.partition(" ")
+        formatter.write_usage(f"{_TYPED.get(name, name)}{space}{words}", " ".join(self.collect_usage_pieces(ctx)))
+
+
+class Command(_Typed):
     """A command; `globals_` makes a fresh list of the global flags."""
 
     def __init__(self, *args: Any, globals_: Callable[[], list[click.Option]] = list, **extra: Any) -> None:
@@ -222,7 +232,7 @@ def without_globals(command: click.Command) -> Command:
     return Command(command.name, params=own)
 
 
-class Group(click.Group):
+class Group(_Typed, click.Group):
     """Commands under one name."""
 
     def __init__(self, *args: Any, globals_: Callable[[], list[click.Option]] = list, **extra: Any) -> None:

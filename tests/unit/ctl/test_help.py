@@ -6,7 +6,7 @@ import click
 import pytest
 
 from etcdpy.commandline import Group
-from etcdpy.ctl.__main__ import etcdctl
+from etcdpy.ctl.__main__ import etcdctl, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,3 +33,10 @@ def test_every_command_shows_an_example_of_itself(path: str, command: click.Comm
     assert command.short_help
     for option in command.params:
         assert not isinstance(option, click.Option) or option.help, option.name
+
+
+def test_usage_names_the_program_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["lease", "grant", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: etcdpyctl lease grant ")
+    assert run(["get", "--bogus"]) == 1
+    assert capsys.readouterr().err.startswith("Error: unknown flag: --bogus\nUsage: etcdpyctl get ")
