@@ -306,7 +306,9 @@ class Leasing(Changing):
         found, since = answer.responses[0].response_range, answer.header.revision
         found.header.CopyFrom(answer.header)
         owned = Owned(since, found)
-        if answer.succeeded and self._session is session and since >= max(removed.at, revoked.at):
+        if not answer.succeeded:
+            self._owned.let_go(key)  # for a while it is read without an attempt, which costs a proposal each
+        elif self._session is session and since >= max(removed.at, revoked.at):
             self._owned.own(key, owned)
         return ranged(answer.header, owned.record, request)
 

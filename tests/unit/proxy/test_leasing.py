@@ -173,6 +173,17 @@ def test_a_revocation_that_is_seen_before_the_answer() -> None:
     run(test)
 
 
+def test_a_key_of_another_is_read_without_an_attempt_for_a_while() -> None:
+    async def test(cluster: Cluster, leasing: Leasing) -> None:
+        reading = read(leasing)
+        _, answered = await cluster.next()
+        answered.set_result(answer(10, found(5), found(5), succeeded=False))
+        await reading
+        await reads_at_the_cluster(cluster, leasing)
+
+    run(test)
+
+
 def test_an_older_revocation_is_no_matter() -> None:
     async def test(cluster: Cluster, leasing: Leasing) -> None:
         reading = read(leasing)
