@@ -264,11 +264,12 @@ def build_registry(sources: Sources) -> CollectorRegistry:
     """A registry of etcd's metrics and of prometheus-client's own about the process, Python and its collector."""
     from prometheus_client.gc_collector import GCCollector
     from prometheus_client.platform_collector import PlatformCollector
-    from prometheus_client.process_collector import ProcessCollector
+
+    from etcdpy.api.process_metrics import ProcessMetrics
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EtcdCollector(sources))
-    ProcessCollector(registry=registry)
+    ProcessMetrics(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
