@@ -395,6 +395,9 @@ ELECTION_TIMEOUT_MS_MAX: Final = 50_000
 CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 """The largest configuration file; etcd's sample has 7 KB."""
 
+AUTH_FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The largest file of `etcdpyctl auth apply`: some 100 bytes a user or a permission."""
+
 TOPOLOGY_BYTES_MAX: Final = 1024 * 1024
 """The largest topology file of `etcdpy systemd`: a line a node, and there are few."""
 

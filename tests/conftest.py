@@ -49,6 +49,7 @@ CALM = frozenset(
             "differential",
             "etcdctl",
             "etcdpyctl",
+            "etcdpyctl_auth_apply",
             "etcdpyctl_connections",
             "etcdpyctl_offline",
             "etcdutl",

@@ -7,6 +7,7 @@ import sys
 import click
 
 from etcdpy.commandline import Command, Exit, Failure, Group
+from etcdpy.ctl.auth_apply import apply
 from etcdpy.ctl.calls import ask, exactly, tell
 from etcdpy.ctl.options import ask_secret, global_options
 from etcdpy.ctl.session import CallFailed, Session
@@ -21,6 +22,9 @@ def auth(ctx: click.Context) -> None:
     """Switch users and roles on and off."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+auth.add_command(apply)
 
 
 @auth.command("enable", cls=Command, globals_=global_options, short_help="Enables authentication")
