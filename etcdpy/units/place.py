@@ -63,7 +63,11 @@ def changes(files: Sequence[Rendered], root: Path) -> list[Change]:
 
 
 def put(wanted: Sequence[Change]) -> None:
-    """Write the files, each through one beside it, so that systemd never reads half of one. Raises OSError."""
+    """Write the files, each through one beside it, so that systemd never reads half of one. Raises OSError.
+
+    A change that a running member need not restart for keeps the file's time: what a member starts from and is newer
+    than its start is what it has not taken, whoever put it there and however long ago.
+    """
     for change in wanted:
         change.target.parent.mkdir(parents=True, exist_ok=True)
         beside = change.target.with_name(f".{change.target.name}.{secrets.token_hex(6)}.tmp")
@@ -72,6 +76,9 @@ def put(wanted: Sequence[Change]) -> None:
                 file.write(change.file.text)
                 file.flush()
                 os.fchmod(file.fileno(), MODE)
+                if change.before is not None and not change.needs_restart:
+                    kept = change.target.stat()
+                    os.utime(file.fileno(), ns=(kept.st_atime_ns, kept.st_mtime_ns))
                 os.fsync(file.fileno())
             beside.replace(change.target)
         finally:

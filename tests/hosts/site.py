@@ -22,7 +22,7 @@ from tests.hosts.lab import LabError
 from tests.support.built import ROOT, copy_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.hosts.lab import Lab
 
@@ -41,6 +41,23 @@ CTL: Final = (
 )
 ADDRESSES: Final = {f"controller-{number}": f"10.240.0.{10 + number}" for number in range(4)}
 MEMBERS: Final = ("controller-0", "controller-1", "controller-2")
+
+
+_LOOK: Final = "while :; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; sleep 0.05; done > /root/seen 2> /dev/null"
+
+
+@contextlib.contextmanager
+def looking_at_processes(lab: Lab, host: str, *, never: str, once: str) -> Iterator[None]:
+    """Afterwards no process there was seen with one word in its arguments or environment, and some with the other."""
+    lab.on(host, "systemd-run", "--quiet", "--unit=look", "sh", "-c", _LOOK)
+    try:
+        yield
+    finally:
+        lab.on(host, "systemctl", "stop", "look")
+    count = f"grep -ac '{never}' /root/seen; grep -ac '{once}' /root/seen; rm /root/seen"
+    seen = [int(number) for number in lab.on(host, "sh", "-c", count).split()]
+    assert seen[0] == 0
+    assert seen[1] > 0
 
 
 def make_wheels(place: Path) -> Path:
@@ -62,6 +79,7 @@ class Site:
 
     def __init__(self, lab: Lab, wheels: Path, directory: Path) -> None:
         self.lab = lab
+        self.wheels = wheels
         self.directory = directory
         self.members = list(MEMBERS)
         directory.mkdir(exist_ok=True)
@@ -80,7 +98,9 @@ class Site:
     def play(self, name: str, *options: str, addresses: dict[str, str] | None = None, **variables: Any) -> str:
         """What the playbook prints. Raises LabError when it fails."""
         command = self._command(name, options, addresses or {}, variables)
-        return self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=CONFIG)
+        said = self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=CONFIG)
+        assert "PRIVATE KEY" not in said
+        return said
 
     def cut_off(self, name: str, task: str, *options: str, **variables: object) -> None:
         """Interrupt the playbook, as Ctrl-C does, where it comes to a task of the role."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import pytest
+import yaml
 
-from tests.hosts.lab import Lab, LabError
-from tests.hosts.site import CTL, PKI, Site, changes
+from tests.hosts.lab import LabError
+from tests.hosts.site import CTL, PKI, Site, changes, looking_at_processes
 from tests.support.client import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.hosts.lab import Lab
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -24,33 +31,102 @@ def site(lab: Lab, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Si
     return Site(lab, wheels, tmp_path_factory.mktemp("site"))
 
 
-def occupied(lab: Lab) -> Callable[[], None]:
-    """Take the peer port of controller-1; the result gives it back."""
-    lab.on("controller-1", "systemd-run", "--quiet", "--unit=taken", "python3", "-m", "http.server", "2380")
-    wait_until(lambda: "2380" in lab.on("controller-1", "ss", "-ltn"))
+AHEAD: Final = r"""
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
-    def free() -> None:
-        lab.on("controller-1", "systemctl", "stop", "taken")
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    if (!failed && clock == CLOCK_REALTIME)
+        now->tv_sec += 600;
+    return failed;
+}
 
-    return free
+int fdatasync(int file) {
+    usleep(150000);
+    return syscall(SYS_fdatasync, file);
+}
+"""
+"""For every program of a host: a clock ten minutes ahead, and a disk that takes its time."""
 
 
-def test_faults_stop_it_before_anything_is_changed(site: Site) -> None:
-    one = site.lab.addresses["controller-0"]
-    assert "address" in (said := site.refused(addresses={"controller-1": one}))
-    assert one in said
-    free = occupied(site.lab)
+@contextmanager
+def late_and_slow(lab: Lab, host: str, place: Path) -> Iterator[None]:
+    library = place / "ahead.so"
+    source = library.with_suffix(".c")
+    source.write_text(AHEAD)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    content = base64.b64encode(library.read_bytes()).decode()
+    lab.on(host, "sh", "-c", "base64 -d > /usr/local/lib/ahead.so", text=content)
+    lab.on(host, "sh", "-c", "echo /usr/local/lib/ahead.so > /etc/ld.so.preload")
     try:
-        assert "10.240.0.11:2380 cannot be listened on: address already in use" in site.refused()
+        yield
     finally:
-        free()
-    assert "a sync in /var/lib takes" in site.refused(etcdpy_fsync_ms_max=-1)
-    assert "the control machine's; set it" in site.refused(etcdpy_clock_seconds_max=-1)
+        lab.on(host, "rm", "/etc/ld.so.preload")
+
+
+@contextmanager
+def occupied(lab: Lab, host: str) -> Iterator[None]:
+    lab.on(host, "systemd-run", "--quiet", "--unit=taken", "python3", "-m", "http.server", "2380")
+    wait_until(lambda: "2380" in lab.on(host, "ss", "-ltn"))
+    try:
+        yield
+    finally:
+        lab.on(host, "systemctl", "stop", "taken")
+
+
+@contextmanager
+def certified_for_another_address(site: Site, host: str, place: Path) -> Iterator[None]:
+    pki = [str(site.directory / "etcdpy"), "pki"]
+    subprocess.run([*pki, "init", f"--dir={place}"], check=True, stdout=subprocess.DEVNULL)
+    issue = ("issue", host, "--profile=server", "--ip=10.240.0.9", "--ip=127.0.0.1", f"--dir={place}")
+    subprocess.run([*pki, *issue], check=True, stdout=subprocess.DEVNULL)
+    site.lab.on(host, "mkdir", "-p", PKI)
+    site.lab.on(host, "tee", f"{PKI}/{host}.pem", text=(place / f"{host}.pem").read_text())
+    try:
+        yield
+    finally:
+        site.lab.on(host, "rm", "-r", "/etc/etcdpy")
+
+
+def faults_of(output: str) -> list[str]:
+    """The lines that name a fault, sorted, with what was measured left out."""
+    lists = re.findall(r"^    msg:\n((?:    .*\n)+)", output, re.MULTILINE)
+    lines = [line for each in lists for line in yaml.safe_load(each)]
+    measured = re.compile(r"\S+/topology.yml|\b\d+(?= ms\b)|\b6\d\d(?= s ahead)")
+    return sorted(measured.sub("N", line) for line in lines)
+
+
+def test_all_faults_stop_it_before_anything_is_changed(site: Site, tmp_path: Path) -> None:
+    one = site.lab.addresses["controller-0"]
+    with late_and_slow(site.lab, "controller-2", tmp_path):
+        said = site.refused(addresses={"controller-1": one})
+    assert faults_of(said) == [
+        "Error: N: nodes controller-0 and controller-1 have the same address 10.240.0.10",
+        "controller-1: 10.240.0.10:2379 cannot be listened on: cannot assign requested address",
+        "controller-1: 10.240.0.10:2380 cannot be listened on: cannot assign requested address",
+        "controller-2: a sync in /var/lib takes N ms, more than 100; use a faster disk",
+        "controller-2: its clock is N s ahead of the control machine's; set it (timedatectl)",
+    ]
+    site.members.remove("controller-2")
+    try:
+        with occupied(site.lab, "controller-1"), certified_for_another_address(site, "controller-0", tmp_path / "pki"):
+            said = site.refused()
+    finally:
+        site.members.append("controller-2")
+    assert faults_of(said) == [
+        "Error: N: 2 members survive no more failures than 1; say cluster: allow_even_size if you mean it",
+        (
+            "controller-0: /etc/etcdpy/pki/controller-0.pem: https://10.240.0.10:2379: 10.240.0.10 is not among its"
+            " names (10.240.0.9, 127.0.0.1); mend: issue it anew with --ip 10.240.0.10 beside the names that it has"
+        ),
+        "controller-1: 10.240.0.11:2380 cannot be listened on: address already in use",
+    ]
     for host in site.lab.addresses:
-        assert (
-            site.lab.on(host, "sh", "-c", "ls /opt /etc/etcdpy /usr/local/bin 2>/dev/null | grep -c etcdpy || true")
-            == "0\n"
-        )
+        left = site.lab.on(host, "sh", "-c", "ls /opt /etc /usr/local/bin | grep -c etcdpy || true")
+        assert left == "0\n"
     assert not (site.directory / "ca").exists()
 
 
@@ -59,10 +135,10 @@ def test_bare_hosts_become_a_cluster_and_a_second_run_changes_nothing(site: Site
     assert all(count > 0 for count in changes(planned).values()), planned
     assert not (site.directory / "ca").exists()
     begun = time.monotonic()
-    first = site.play("site.yml")
+    with looking_at_processes(site.lab, "controller-0", never="PRIVATE KEY", once="csr"):
+        first = site.play("site.yml")
     print(f"three bare hosts to a healthy cluster: {time.monotonic() - begun:.0f} s")
     assert all(count > 0 for count in changes(first).values()), first
-    assert "PRIVATE KEY" not in first
     lab = site.lab
     assert lab.on("controller-0", *CTL, "put", "greeting", "hello") == "OK\n"
     for host in lab.addresses:

@@ -234,6 +234,11 @@ def test_install_is_done_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(Path("host").rglob("*.tmp"))
 
 
+def place_of(name: str, root: Path) -> Path:
+    (found,) = root.rglob(name)
+    return found
+
+
 @pytest.mark.parametrize("style", ["flags", "environment"])
 def test_a_member_that_runs_need_not_restart_for_another_ones_name(style: str, tmp_path: Path) -> None:
     def changed(**tables: Any) -> tuple[set[str], set[str]]:
@@ -245,11 +250,20 @@ def test_a_member_that_runs_need_not_restart_for_another_ones_name(style: str, t
     assert changed()[1] == starting, "it is not there yet"
     place.put(place.changes(render(topology(service={"style": style}), "m1"), tmp_path))
     names = {f"m{number}": {"address": f"10.0.0.{number}"} for number in range(1, 6)}
-    told, restarting = changed(nodes=names, cluster={"state": "existing", "token": "other"})
+    others = {"nodes": names, "cluster": {"state": "existing", "token": "other"}}
+    told, restarting = changed(**others)
     assert "m1.env" in told
     assert not restarting
+    places = [place_of(name, tmp_path) for name in starting]
+    for path in places:
+        os.utime(path, (1, 1))
+    place.put(place.changes(render(topology(service={"style": style}, **others), "m1"), tmp_path))
+    assert [path.stat().st_mtime for path in places] == [1] * len(places), "a member that runs has taken it"
     changing = "m1.env" if style == "environment" else "etcdpy.service"
     assert changed(flags={"initial-election-tick-advance": False})[1] == {changing}
+    flags = {"flags": {"snapshot-count": 5}}
+    place.put(place.changes(render(topology(service={"style": style}, **others, **flags), "m1"), tmp_path))
+    assert place_of(changing, tmp_path).stat().st_mtime > 1
     assert changed(nodes={**names, "m1": {"address": "10.0.0.9"}})[1] == {changing}
 
 

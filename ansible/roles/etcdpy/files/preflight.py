@@ -1,11 +1,13 @@
-"""Looks on a host for what would keep a member from running well there: a line for each fault, and nothing is changed.
+"""Looks on a host for what would keep a member from running well there, and changes nothing.
 
-It runs before anything is installed: with Python's standard library alone.
+It prints an object of JSON: `faults`, a line for each, and `certificates`, by path the text of those that are there,
+for somebody to judge who has more. It runs before anything is installed: with Python's standard library alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import statistics
@@ -67,6 +69,15 @@ def member_runs() -> bool:
     return done.stdout.strip() in (b"active", b"reloading", b"activating")
 
 
+def text_of(path: str) -> str:
+    """Of a file that is not there: nothing."""
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def main() -> None:
     """Look."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,6 +86,7 @@ def main() -> None:
     parser.add_argument("--fsync-ms", type=float, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--ports", required=True)
+    parser.add_argument("--certificates", nargs="*", default=[])
     given = parser.parse_args()
     faults = [clock_fault(given.now, given.clock_seconds)]
     if not member_runs():
@@ -82,7 +94,8 @@ def main() -> None:
         faults.append(sync_fault(given.fsync_ms))
     if sys.hexversion < PYTHON_MIN:
         faults.append(f"its Python is {sys.version.split()[0]}; 3.11 or newer is needed")
-    sys.stdout.write("\n".join(filter(None, faults)))
+    certificates = {path: text for path in given.certificates if (text := text_of(path))}
+    sys.stdout.write(json.dumps({"faults": list(filter(None, faults)), "certificates": certificates}))
 
 
 if __name__ == "__main__":
