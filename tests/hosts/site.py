@@ -121,7 +121,8 @@ class Site:
                 assert came, f"the playbook did not come to {task}"
                 os.killpg(run.pid, signal.SIGINT)
                 # Not the end of the pipe: connections that ssh keeps for the next run hold it.
-                run.wait(INTERRUPT_SECONDS_MAX)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.wait(INTERRUPT_SECONDS_MAX)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(run.pid, signal.SIGKILL)
@@ -137,10 +138,10 @@ class Site:
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         return [program, "-i", str(inventory), *options, str(ROOT / "ansible" / name)]
 
-    def refused(self, **arguments: object) -> str:
+    def refused(self, name: str = "site.yml", *options: str, **arguments: object) -> str:
         """What it prints where it must refuse."""
         with pytest.raises(LabError) as refusal:
-            self.play("site.yml", **arguments)  # type: ignore[arg-type]
+            self.play(name, *options, **arguments)  # type: ignore[arg-type]
         return str(refusal.value)
 
     def ctl(self, *command: str, on: str = "controller-0") -> Any:

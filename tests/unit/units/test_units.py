@@ -254,6 +254,10 @@ def test_a_member_that_runs_need_not_restart_for_another_ones_name(style: str, t
     told, restarting = changed(**others)
     assert "m1.env" in told
     assert not restarting
+    unit = tmp_path / UNITS / "etcdpy.service"
+    os.utime(unit, (1, 1))
+    place.put(place.changes(render(topology(service={"style": style}, nodes=names), "m1"), tmp_path))
+    assert unit.stat().st_mtime == 1, "no member has begun before it"
     places = [place_of(name, tmp_path) for name in starting]
     for path in places:
         os.utime(path, (1, 1))

@@ -7,9 +7,11 @@ for somebody to judge who has more. It runs before anything is installed: with P
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,8 @@ SYNCS = 15
 SYNC_BYTES = 4096
 DATA_PARENT = "/var/lib"
 PYTHON_MIN = 0x030B0000
+MEMBER = "etcdpy.service"
+CONNECT_SECONDS_MAX = 5
 
 
 def clock_fault(now: float, seconds_max: float) -> str:
@@ -63,10 +67,40 @@ def sync_fault(milliseconds_max: float) -> str:
     return f"a sync in {DATA_PARENT} takes {middle:.0f} ms, more than {milliseconds_max:.0f}; use a faster disk"
 
 
-def member_runs() -> bool:
-    """Whether the ports are a member's already: of one too that waits for the others to come."""
-    done = subprocess.run(["/usr/bin/systemctl", "is-active", "etcdpy.service"], capture_output=True, check=False)
-    return done.stdout.strip() in (b"active", b"reloading", b"activating")
+def runs(unit: str) -> bool:
+    """Whether the ports are that unit's already, or it is about to start."""
+    command = ["/usr/bin/systemctl", "show", "-P", "ActiveState", unit]
+    state = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()  # noqa: S603
+    return state not in ("inactive", "failed")
+
+
+def trust_fault(address: str, port: int, authority: str) -> str:
+    """Whether what serves there has a certificate of that authority, which is in PEM."""
+    context = ssl.create_default_context(cadata=authority)
+    context.check_hostname = False
+    try:
+        with socket.create_connection((address, port), CONNECT_SECONDS_MAX) as connection:
+            context.wrap_socket(connection).close()
+    except ssl.SSLCertVerificationError as error:
+        return f"etcd at {address}:{port} has no certificate of the authority here: {error.verify_message}"
+    except OSError as error:
+        return f"etcd at {address}:{port} does not answer with TLS: {(error.strerror or str(error)).lower()}"
+    return ""
+
+
+def etcd_faults(given: argparse.Namespace) -> list[str]:
+    """What keeps the member of etcd on this host from being made one of etcdpy."""
+    if runs(MEMBER):
+        return []
+    faults = []
+    if not os.path.isdir(f"{given.etcd_data}/member"):
+        faults.append(f"there are no data of etcd in {given.etcd_data}; say where: etcdpy_etcd_data")
+    if runs(given.etcd_unit):
+        if os.path.exists(given.data):
+            faults.append(f"etcd runs, and there is {given.data} from before; put that away")
+        authority = base64.b64decode(given.trust).decode()
+        faults += [trust_fault(given.address, int(port), authority) for port in given.ports.split(",")]
+    return faults
 
 
 def text_of(path: str) -> str:
@@ -87,9 +121,16 @@ def main() -> None:
     parser.add_argument("--address", required=True)
     parser.add_argument("--ports", required=True)
     parser.add_argument("--certificates", nargs="*", default=[])
+    parser.add_argument(
+        "--etcd-unit", default="", help="a member of etcd runs on this host, and is to become one of etcdpy"
+    )
+    for name in ("--etcd-data", "--data", "--trust"):
+        parser.add_argument(name, default="")
     given = parser.parse_args()
     faults = [clock_fault(given.now, given.clock_seconds)]
-    if not member_runs():
+    if given.etcd_unit:
+        faults += etcd_faults(given)
+    if not runs(MEMBER) and not (given.etcd_unit and runs(given.etcd_unit)):
         faults += [port_fault(given.address, int(port)) for port in given.ports.split(",")]
         faults.append(sync_fault(given.fsync_ms))
     if sys.hexversion < PYTHON_MIN:
