@@ -162,6 +162,13 @@ class Site:
         return {host: int(self.lab.on(host, *show)) for host in self.members}
 
     @property
+    def leader(self) -> str:
+        """The host whose member leads, as the first one sees it."""
+        (leader,) = {row["Status"]["leader"] for row in self.ctl("endpoint", "status", "--cluster", on=self.members[0])}
+        names = {row["ID"]: str(row["name"]) for row in self.ctl("member", "list", on=self.members[0])["members"]}
+        return names[leader]
+
+    @property
     def endpoints(self) -> list[str]:
         """Where the members of the inventory serve clients."""
         return [f"https://{self.lab.addresses[host]}:2379" for host in self.members]
