@@ -6,14 +6,12 @@ import base64
 import re
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
 import yaml
 
-from tests.hosts.lab import LabError
 from tests.hosts.site import CTL, PKI, Site, changes, looking_at_processes
 from tests.support.client import wait_until
 
@@ -163,24 +161,3 @@ def test_a_changed_setting_restarts_members_one_by_one(site: Site) -> None:
         assert site.lab.on(host, "systemctl", "show", "-P", "MainPID", "etcdpy") != old
         assert "--snapshot-count=5000" in site.lab.on(host, "systemctl", "cat", "etcdpy")
         assert site.lab.on(host, *CTL, "get", "greeting", "--print-value-only") == "hello\n"
-
-
-def test_a_host_without_power_comes_back_and_so_do_all(site: Site) -> None:
-    lab = site.lab
-    lab.power("controller-2", "cut")
-    assert lab.on("controller-0", *CTL, "put", "meanwhile", "written") == "OK\n"
-    lab.power("controller-2", "on")
-
-    def reads(host: str, key: str) -> str:
-        try:
-            return lab.on(host, *CTL, "get", key, "--print-value-only")
-        except LabError:
-            return ""
-
-    wait_until(lambda: reads("controller-2", "meanwhile") == "written\n", 60)
-    for host in lab.addresses:
-        lab.power(host, "cut")
-    with ThreadPoolExecutor() as together:  # none has started before the others have: a member waits for a quorum
-        assert set(together.map(lambda host: lab.power(host, "on"), lab.addresses)) == {"running"}
-    for host in lab.addresses:
-        wait_until(lambda: reads(host, "meanwhile") == "written\n", 60)  # noqa: B023 - asked at once

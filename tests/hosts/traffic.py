@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.hosts.lab import Lab
+    from tests.hosts.site import Site
 
 END_SECONDS_MAX: Final = 40.0
 PUTS_TO_SEE: Final = 20
@@ -23,8 +24,8 @@ PUTS_TO_SEE: Final = 20
 class Traffic:
     """Until the context ends; then `told` is what they saw, and is checked to be without a loss.
 
-    The writer makes a put again for ten seconds. The reader never asks twice, so what it may not get through is the
-    caller's to say: `read_failures`.
+    The writer makes a put again for `insist_seconds`, which must be more than any outage that the caller makes. The
+    reader never asks twice, so what it may not get through is the caller's to say: `read_failures`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Traffic:
         *,
         prefix: str = "traffic/",
         newcomers: bool = False,
+        insist_seconds: int = 10,
         **more: str,
     ) -> None:
         """`certificates` is a directory with ca.pem, traffic.pem and traffic-key.pem, read for every handshake; `more`
@@ -42,7 +44,9 @@ class Traffic:
         too, each member in turn by a new connection."""
         files = {"CA": "ca.pem", "Cert": "traffic.pem", "Key": "traffic-key.pem"}
         places = {field: str(certificates / name) for field, name in files.items()}
-        self._given = {"Endpoints": list(endpoints), "Prefix": prefix, "Newcomers": newcomers, **places, **more}
+        given: dict[str, Any] = {"Endpoints": list(endpoints), "Prefix": prefix, "InsistSeconds": insist_seconds}
+        self._given = {**given, "Newcomers": newcomers, **places, **more}
+        self._seconds_max = END_SECONDS_MAX + insist_seconds
         self._lab = lab
         self.told: dict[str, Any] = {}
 
@@ -79,11 +83,17 @@ class Traffic:
             puts, events = self.told.get("acknowledged", 0), self.told.get("events", 0)
             return bool(puts >= before[0] + PUTS_TO_SEE and events >= before[1] + PUTS_TO_SEE)
 
-        wait_until(went_on, END_SECONDS_MAX)
+        wait_until(went_on, self._seconds_max)
 
     @property
     def read_failures(self) -> list[str]:
         return list(self.told["read_failures"])
+
+    def check_kept(self, site: Site) -> None:
+        """Once it has ended: each member has every put that was acknowledged, and at most the one after those."""
+        for host in site.members:
+            count = site.ctl("get", "--prefix", self._given["Prefix"], "--limit=1", on=host)["count"]
+            assert count - self.told["acknowledged"] in (0, 1), f"{host}: {count} of {self.told['acknowledged']}"
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -94,7 +104,7 @@ class Traffic:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(END_SECONDS_MAX)
+            self._process.wait(self._seconds_max)
         finally:
             self._process.kill()
             self._listener.join()

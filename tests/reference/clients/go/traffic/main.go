@@ -3,7 +3,8 @@
 // The writer puts one key after the other, and makes a put again until it is acknowledged: what a client's retry hides
 // is counted, what it does not hide is a failure. The reader asks each member in turn, and never a second time; so do
 // newcomers, where wanted, each by a connection of its own. Four times a second a line says how far they are; the last
-// one, after the end of the input, says everything.
+// one, after the end of the input, says everything. How long the writer insists on a put, and the watcher waits for the
+// last events, is the caller's to say.
 //
 // Certificates and authorities are read for every handshake, as they may be replaced meanwhile.
 package main
@@ -28,7 +29,6 @@ import (
 
 const (
 	callTimeout  = 2 * time.Second
-	insistLimit  = 10 * time.Second
 	pause        = 5 * time.Millisecond
 	arrivalPause = 100 * time.Millisecond
 	reportPeriod = 250 * time.Millisecond
@@ -41,6 +41,7 @@ type config struct {
 	Password      string
 	Prefix        string
 	Newcomers     bool
+	InsistSeconds int
 }
 
 type report struct {
@@ -71,6 +72,10 @@ func must(err error) {
 		fmt.Fprintln(os.Stderr, "traffic:", err)
 		os.Exit(1)
 	}
+}
+
+func (t *traffic) insist() time.Duration {
+	return time.Duration(t.given.InsistSeconds) * time.Second
 }
 
 // tlsConfig trusts what stands in the file of authorities when a handshake is made, and notes which one it was.
@@ -144,7 +149,7 @@ func (t *traffic) write(client *clientv3.Client, number int) bool {
 			return true
 		}
 		said := fmt.Sprintf("%s %s: %v", time.Now().UTC().Format("15:04:05.000"), key, err)
-		late := time.Since(begun) > insistLimit
+		late := time.Since(begun) > t.insist()
 		if late {
 			t.WriteFailures = append(t.WriteFailures, said)
 		} else {
@@ -232,7 +237,7 @@ func (t *traffic) watcher(client *clientv3.Client, revision int64) {
 // missing waits until the watcher was told of everything acknowledged, and says what it was never told.
 func (t *traffic) missing() []string {
 	var lacking []string
-	for end := time.Now().Add(insistLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(t.insist()); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		t.Lock()
 		lacking = nil
 		for key, revision := range t.puts {
@@ -263,7 +268,7 @@ func main() {
 	must(json.Unmarshal([]byte(os.Args[1]), &t.given))
 	watching := t.connect(t.given.Endpoints, 0)
 	defer watching.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), insistLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), t.insist())
 	answer, err := watching.Get(ctx, t.given.Prefix)
 	cancel()
 	must(err)
