@@ -86,6 +86,13 @@ class Lab:
         up. Raises LabError."""
         return _checked([str(self.directory / "power"), host, verb], os.environ, COMMAND_SECONDS_MAX).strip()
 
+    def erase(self, host: str, *paths: str) -> None:
+        """Remove what is there on a host that has no power. Raises LabError."""
+        pid = (self.directory / "lab.pid").read_text().split()[0]
+        command = ["nsenter", f"--mount=/proc/{pid}/ns/mnt", "rm", "-rf", "--"]
+        command += [f"{self.directory}/{host}/root{path}" for path in paths]
+        _checked(command, os.environ, COMMAND_SECONDS_MAX)
+
 
 def _checked(command: list[str], environment: Mapping[str, str], seconds_max: float, text: str = "") -> str:
     done = subprocess.run(
