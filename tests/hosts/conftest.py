@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 
@@ -14,7 +15,10 @@ from tests.hosts.site import ADDRESSES, MEMBERS, Site, make_wheels
 from tests.support.client import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+HEALTHY_SECONDS_MAX: Final = 60.0
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +36,7 @@ def needs_hosts() -> None:
         pytest.skip(reason)
 
 
+@contextmanager
 def booted(addresses: dict[str, str], wheels: Path) -> Iterator[Lab]:
     """Hosts that have just booted; the wheels are at /wheels."""
     needs_hosts()
@@ -46,26 +51,64 @@ def booted(addresses: dict[str, str], wheels: Path) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def lab(wheels: Path) -> Iterator[Lab]:
     """controller-0, controller-1 and controller-2, and nothing on them yet."""
-    yield from booted({name: ADDRESSES[name] for name in MEMBERS}, wheels)
+    with booted({name: ADDRESSES[name] for name in MEMBERS}, wheels) as running:
+        yield running
+
+
+class Shared:
+    """One cluster for the tests of playbooks, made by site.yml; controller-3 is a bare host beside it."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Site]]) -> None:
+        self._make = make
+        self._until_end = ExitStack()
+        self._site: Site | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._until_end.close()
+
+    def whole(self) -> Site:
+        """The cluster, made anew where a test that failed has left it in pieces."""
+        if self._site is not None and not is_whole(self._site):
+            self._site = None
+            self._until_end.close()
+        if self._site is None:
+            self._site = self._until_end.enter_context(self._make())
+        return self._site
+
+
+def is_whole(site: Site) -> bool:
+    """Whether controller-0 to controller-2 are its members, and healthy, or become so."""
+    try:
+        wait_until(lambda: site.health() == set(site.endpoints), HEALTHY_SECONDS_MAX)
+    except AssertionError:
+        return False
+    return site.members == list(MEMBERS)
 
 
 @pytest.fixture(scope="session")
-def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A cluster as site.yml makes it, for all tests of playbooks that follow; controller-3 is a bare host beside it."""
-    kept = os.environ.get("HOSTLAB")
-    if kept:  # see __main__.py
-        yield Site(Lab(f"{kept}/l", ADDRESSES, {}), Path(kept) / "wheels", Path(kept) / "site")
-        return
-    wheels = request.getfixturevalue("wheels")
-    for lab in booted(ADDRESSES, wheels):
-        site = Site(lab, wheels, tmp_path_factory.mktemp("site"))
-        site.play("site.yml")
-        yield site
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """The cluster that tests share."""
+
+    @contextmanager
+    def make() -> Iterator[Site]:
+        kept = os.environ.get("HOSTLAB")
+        if kept:  # see __main__.py
+            yield Site(Lab(f"{kept}/l", ADDRESSES, {}), Path(kept) / "wheels", Path(kept) / "site")
+            return
+        wheels = request.getfixturevalue("wheels")
+        with booted(ADDRESSES, wheels) as lab:
+            site = Site(lab, wheels, tmp_path_factory.mktemp("site"))
+            site.play("site.yml")
+            yield site
+
+    with Shared(make) as clusters:
+        yield clusters
 
 
 @pytest.fixture
-def cluster(started: Site) -> Site:
-    """The same, and it is whole: controller-0 to controller-2 are its members, and healthy. Each test leaves it so."""
-    assert started.members == list(MEMBERS), "a test before this one did not put the members back"
-    wait_until(lambda: started.health() == set(started.endpoints), 60)
-    return started
+def cluster(shared: Shared) -> Site:
+    """The cluster that tests share, and it is whole. Each test leaves it so."""
+    return shared.whole()

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(1200)
 @pytest.fixture(scope="module")
 def lab(wheels: Path) -> Iterator[Lab]:
     """Two bare hosts that have the script, with no sources around it."""
-    for lab in booted({host: ADDRESSES[host] for host in PAIR}, wheels):
+    with booted({host: ADDRESSES[host] for host in PAIR}, wheels) as lab:
         for host in PAIR:
             lab.on(host, "tee", "/root/install.sh", text=SCRIPT.read_text())
         yield lab
