@@ -157,7 +157,7 @@ class Upstream:
                 self._news.set()
             elif down:
                 balancer.disconnected(number)
-            changing = self._tasks.create_task(channel.wait_for_state_change(state))
+            changing = self._tasks.create_task(_changed(channel, state))
             try:
                 while not changing.done() and not (down and self._renewals() != opened_with):
                     # It stays down, without a word, while attempt after attempt fails.
@@ -229,6 +229,12 @@ class Upstream:
             self._balancer.disconnected(number)
         elif failure.code is Code.UNAVAILABLE:
             self._balancer.unwell(number, time.monotonic())
+
+
+async def _changed(channel: aio.Channel, state: grpc.ChannelConnectivity) -> None:
+    """Until the channel is in another state, or closed."""
+    with contextlib.suppress(aio.UsageError):
+        await channel.wait_for_state_change(state)
 
 
 class UpstreamStream:
