@@ -12,9 +12,9 @@ import click
 from etcdpy.commandline import Command, Exit, Failure, Group
 from etcdpy.progress import Progress
 from etcdpy.utl.member_files import open_engine
-from etcdpy.utl.options import global_options, key_file_option, masters_of, require
+from etcdpy.utl.options import global_options, key_file_option, masters_of, member_options, require
 from etcdpy.utl.printers import check_format, show_facts
-from etcdpy.utl.work import check_exists, failures, one_argument, timeout_seconds
+from etcdpy.utl.work import check_exists, failures, one_argument, stopped_member
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 @click.command(
     "check", cls=Command, globals_=global_options, short_help="Walks a data directory and says what is sound"
 )
-@click.option("--data-dir", default="", help="Required. The data directory of a stopped member")
-@click.option("--wal-dir", default="", help="Where the member has its --wal-dir, if it has one")
-@key_file_option
+@member_options
 @click.pass_context
 def check(ctx: click.Context, data_dir: str, wal_dir: str, key_file: str) -> None:
     """Read every entry of the raft log and every record of the state, and compare them with each other.
@@ -41,16 +39,9 @@ def check(ctx: click.Context, data_dir: str, wal_dir: str, key_file: str) -> Non
       etcdpyutl check --data-dir /var/lib/etcdpy -w json
     """
     require(ctx, data_dir=data_dir)
-    path = Path(data_dir)
     form = check_format(ctx)
-    check_exists(path / "member" / "FORMAT")
-    with failures():
-        log_dir = Path(wal_dir) if wal_dir else None
-        engine = open_engine(path, timeout_seconds(ctx), masters=masters_of(key_file), wal_dir=log_dir)
-        try:
-            facts = inspect_member(engine, path / "member")
-        finally:
-            engine.close()
+    with stopped_member(ctx, data_dir, wal_dir, key_file) as engine:
+        facts = inspect_member(engine, Path(data_dir) / "member")
     show_facts(form, facts)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from etcdpy.commandline import Command
-from etcdpy.utl.member_files import open_engine
-from etcdpy.utl.options import global_options, key_file_option, masters_of, require
+from etcdpy.utl.options import global_options, member_options, require
 from etcdpy.utl.printers import check_format, show_facts
-from etcdpy.utl.work import check_exists, failures, timeout_seconds
+from etcdpy.utl.work import stopped_member
 
 if TYPE_CHECKING:
     from etcdpy.storage.engine import Engine
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 @click.command(
     "commit-log", cls=Command, globals_=global_options, short_help="Counts a last survivor's whole log as committed"
 )
-@click.option("--data-dir", default="", help="Required. The data directory of a stopped member")
-@click.option("--wal-dir", default="", help="Where the member has its --wal-dir, if it has one")
-@key_file_option
+@member_options
 @click.pass_context
 def commit_log(ctx: click.Context, data_dir: str, wal_dir: str, key_file: str) -> None:
     """Count every entry of a stopped member's log as committed, as a leader with that log would come to do.
@@ -36,16 +32,9 @@ def commit_log(ctx: click.Context, data_dir: str, wal_dir: str, key_file: str) -
       etcdpyutl commit-log --data-dir /var/lib/etcdpy
     """
     require(ctx, data_dir=data_dir)
-    path = Path(data_dir)
     form = check_format(ctx)
-    check_exists(path / "member" / "FORMAT")
-    with failures():
-        log_dir = Path(wal_dir) if wal_dir else None
-        engine = open_engine(path, timeout_seconds(ctx), masters=masters_of(key_file), wal_dir=log_dir)
-        try:
-            facts = _commit_all(engine)
-        finally:
-            engine.close()
+    with stopped_member(ctx, data_dir, wal_dir, key_file) as engine:
+        facts = _commit_all(engine)
     show_facts(form, facts)
 
 

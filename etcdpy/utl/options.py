@@ -31,6 +31,13 @@ def key_file_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--encryption-key-file", "key_file", default="", help=text)(command)
 
 
+def member_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a stopped member's files are, and its keys: work.stopped_member takes them."""
+    where = click.option("--data-dir", default="", help="Required. The data directory of a stopped member")
+    log = click.option("--wal-dir", default="", help="Where the member has its --wal-dir, if it has one")
+    return where(log(key_file_option(command)))
+
+
 def require(ctx: click.Context, **flags: str) -> None:
     """Raise FlagError in cobra's words when one of these is empty."""
     missing = [f'"{name.replace("_", "-")}"' for name, value in flags.items() if not value]

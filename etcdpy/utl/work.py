@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etcdpy.commandline import Exit, Failure, global_values
 from etcdpy.duration import NS_PER_SECOND
-from etcdpy.utl.member_files import LOCK_TIMEOUT_NS_DEFAULT
+from etcdpy.utl.member_files import LOCK_TIMEOUT_NS_DEFAULT, open_engine
+from etcdpy.utl.options import masters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import click
 
@@ -70,3 +71,17 @@ def failures() -> Iterator[None]:
         raise Failure(Exit.ERROR, f"{named}{(error.strerror or str(error)).lower()}") from None
     except (DamagedFileError, WalError, StorageError) as error:
         raise Failure(Exit.ERROR, str(error)) from None
+
+
+@contextmanager
+def stopped_member(ctx: click.Context, data_dir: str, wal_dir: str, key_file: str) -> Iterator[Engine]:
+    """The engine of a stopped member, by a command's options, while the context lasts. Raises Failure."""
+    path = Path(data_dir)
+    check_exists(path / "member" / "FORMAT")
+    with failures():
+        log_dir = Path(wal_dir) if wal_dir else None
+        engine = open_engine(path, timeout_seconds(ctx), masters=masters_of(key_file), wal_dir=log_dir)
+        try:
+            yield engine
+        finally:
+            engine.close()
