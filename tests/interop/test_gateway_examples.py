@@ -14,6 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
 
 
 def test_every_example_is_answered(member: Member) -> None:
+    """Where the deadline of etcd's gateway and that of its server pass together, its watch may end as cancelled."""
     examples = [line for line in PAGE.read_text().splitlines() if line.startswith("curl ")]
     assert len(examples) > 10
     for example in examples:
@@ -24,6 +25,7 @@ def test_every_example_is_answered(member: Member) -> None:
         if "/v3/watch" in example:
             events = [event for answer in answers[1:-1] for event in answer["result"]["events"]]
             assert [event["kv"]["value"] for event in events] == ["aGVsbG8="]
-            assert answers[-1] == {"error": {"code": 4, "message": "context deadline exceeded"}}
+            late = {"error": {"code": 4, "message": "context deadline exceeded"}}
+            assert answers[-1] == late or (member.kind == "etcd" and "CANCEL" in answers[-1]["error"]["message"])
         else:
             assert all("error" not in answer and "code" not in answer for answer in answers), (example, answers)

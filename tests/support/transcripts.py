@@ -58,7 +58,7 @@ _MASKS: Final = (
     (re.compile(r"(marshal unsupported for type \S+).*"), r"\1"),
     (re.compile(r"[ ─]+"), " "),  # a column is as wide as an id or a span of time
 )
-_ID = re.compile(r"\b[0-9a-f]{14,16}\b|\b\d{16,20}\b")
+_ID = re.compile(r"\b[0-9a-f]{12,16}\b|\b\d{16,20}\b")
 
 
 @dataclass(frozen=True, slots=True)
