@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.members import Member
 from tests.support.reference import reference_binary
+from tests.support.transcripts import ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ MASKS = [
     (re.compile(r"took = [0-9.]+(ms|µs|s)"), "took = <span>"),
     (re.compile(r'"took":"[0-9.]+(ms|µs|s)"'), '"took":"<span>"'),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
-    (re.compile(r"\b[0-9a-f]{14,16}\b|\b\d{16,20}\b"), "<id>"),
+    (ID, "<id>"),
     # The two servers were started at different moments, so their raft logs differ by an entry now and then.
     (re.compile(r'"(raftIndex|raftAppliedIndex|raftTerm|raft_term|dbSize|dbSizeInUse)":\d+'), r'"\1":<number>'),
     (re.compile(r"\d+ kB, \d+ kB, \d+%"), "<sizes>"),

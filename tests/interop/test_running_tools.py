@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.members import KINDS, Member
 from tests.support.running_tools import RunningTool
-from tests.support.transcripts import Tool, run_tool
+from tests.support.transcripts import ID, Tool, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def control(member: Member, *words: str) -> None:
 
 
 def masked(text: str) -> str:
-    return re.sub(r"\b[0-9a-f]{14,16}\b|\b\d{16,20}\b", "<id>", text)
+    return ID.sub("<id>", text)
 
 
 WATCHES: Final = [

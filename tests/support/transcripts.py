@@ -58,7 +58,9 @@ _MASKS: Final = (
     (re.compile(r"(marshal unsupported for type \S+).*"), r"\1"),
     (re.compile(r"[ ─]+"), " "),  # a column is as wide as an id or a span of time
 )
-_ID = re.compile(r"\b[0-9a-f]{12,16}\b|\b\d{16,20}\b")
+ID: Final = re.compile(r"\b[0-9a-f]{12,16}\b|\b\d{16,20}\b")
+"""Of a member, a cluster or a lease, in hexadecimal without its leading zeros, of which a drawn id may have some; or in
+decimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class Side:
             text = text.replace(endpoint, "<endpoint>")
         text = text.replace(str(self.directory), "<dir>")
         text = text.replace(f"127.0.0.1:{self.member.peer_port}", "<peer>")
-        text = _ID.sub(lambda found: self._names.setdefault(found[0], f"<id {len(self._names)}>"), text)
+        text = ID.sub(lambda found: self._names.setdefault(found[0], f"<id {len(self._names)}>"), text)
         for pattern, instead in _MASKS:
             text = pattern.sub(instead, text)
         return text
