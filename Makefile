@@ -12,8 +12,10 @@ STAMP  := $(VENV)/.installed
 # sources, which takes about a minute. Prints where it is; where it cannot be built, nothing, and the sources run.
 BUILD := $(BIN)/python -m tests.support.built
 
-# Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# Two workers share the tests; tests/conftest.py says which tests stay together on one of them. In CI a test that fails
+# among the others has a second try, as some wait for clusters of real processes that share two cores with all the rest;
+# the summary lists each that needed it.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(if $(CI),--reruns 1 -rR)
 
 # How long `make soak` goes on.
 SECONDS ?= 3600
