@@ -12,10 +12,12 @@ STAMP  := $(VENV)/.installed
 # sources, which takes about a minute. Prints where it is; where it cannot be built, nothing, and the sources run.
 BUILD := $(BIN)/python -m tests.support.built
 
-# Two workers share the tests; tests/conftest.py says which tests stay together on one of them. In CI a test that fails
-# among the others has a second try, as some wait for clusters of real processes that share two cores with all the rest;
-# the summary lists each that needed it.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(if $(CI),--reruns 1 -rR)
+# Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+# In CI a test that fails among the others has a second try, as many wait for clusters of real processes that share two
+# cores with all the rest; the summary lists each that needed it.
+SECOND_TRY := $(if $(CI),--reruns 1 -rR)
 
 # How long `make soak` goes on.
 SECONDS ?= 3600
@@ -49,7 +51,7 @@ down: env  ## stop what `make up DETACH=1` started
 
 test: env  ## run every test: style, units, properties, and real processes beside real etcd
 	@$(BIN)/python -m tests.support.reference >/dev/null || true
-	@ETCDPY_BUILT=$$($(BUILD)) $(PYTEST)
+	@ETCDPY_BUILT=$$($(BUILD)) $(PYTEST) $(SECOND_TRY)
 
 test-fast: env  ## run the tests that start no process: about a minute
 	@$(PYTEST) --ignore=tests/processes --ignore=tests/interop --ignore=tests/tidy
