@@ -413,8 +413,12 @@ the largest value that glibc takes for the size from which a block gets a mappin
 RAFT_LOG_RECENT_BYTES: Final = 4 << 20
 """Wire forms of the newest raft entries kept in memory, so that a follower that keeps up costs no disk read."""
 
+LOG_RECORD_BYTES: Final = 64 * 1024
+"""Of the raft entries that share a record; a larger entry has one of its own. Two hundred puts, after which one record
+more costs nothing; whoever reads one of them far back reads all, in 0.1 ms."""
+
 LOG_TRUNCATE_ENTRIES_PER_JOB: Final = 500
-"""Deletions of truncated raft entries in one disk job; about 0.1 ms on the loop."""
+"""Deletions of truncated records of raft entries in one disk job; about 0.1 ms on the loop."""
 
 INLINE_SYNC_SECONDS: Final = 0.001
 """While recent syncs took less than this on average, a small lone job is done on the loop: two thread hand-offs cost

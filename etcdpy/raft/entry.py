@@ -111,11 +111,11 @@ def decode_entry(value: bytes) -> Entry:
     """
     end = len(value)
     if end > _HEAD_BYTES and value[0] == _TYPE_TAG and value[1] <= _TYPE_MAX and value[2] == _TERM_TAG:
-        term, position = _number(value, 3, end)
+        term, position = number_at(value, 3, end)
         if position < end and value[position] == _INDEX_TAG:
-            index, position = _number(value, position + 1, end)
+            index, position = number_at(value, position + 1, end)
             if position < end and value[position] == _DATA_TAG:
-                size, position = _number(value, position + 1, end)
+                size, position = number_at(value, position + 1, end)
                 if position + size == end:
                     entry = Entry(value[position:], None, term, index, value[1])
                     entry.wire = value
@@ -135,7 +135,7 @@ _TYPE_MAX: Final = 2
 _HEAD_BYTES: Final = 3
 
 
-def _number(value: bytes, position: int, end: int) -> tuple[int, int]:
+def number_at(value: bytes, position: int, end: int) -> tuple[int, int]:
     """The varint at `position` and where it ends: beyond `end` when it is cut off or longer than 63 bits."""
     number = shift = 0
     while position < end and shift < 63:

@@ -87,7 +87,7 @@ def _recover(directory: DataDir, opened: ExitStack, encryption: Encryption | Non
     log_chain = BatchChain.load(log_database, raft_log.CHAIN_PREFIX, directory.log_path)
     found = recovery.read_log(log_database, directory.log_path)
     log = RaftLog(log_database, directory.log_path, log_chain)
-    log.restore(found.start, found.runs, found.leftover)
+    log.restore(found.start, found.runs, found.records)
     received = _look_at_received(directory, found.identity)
     installed = received.action is Action.FINISH_INSTALL
     state_path = directory.received_state_path(found.identity) if installed else directory.state_path

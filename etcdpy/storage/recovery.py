@@ -17,6 +17,7 @@ from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage import data_dir, raft_log
 from etcdpy.storage.errors import DamagedError
 from etcdpy.storage.leveldb import REPLACE, LevelError, describe
+from etcdpy.storage.log_records import MalformedRecord, split_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,8 +237,8 @@ class LogContent:
     runs: list[tuple[int, int]]
     """(index, term) of the first entry of each term, and of the last entry."""
     last_index: int
-    leftover: tuple[int, int]
-    """The lowest and the highest truncated entry that still has a record; (0, 0) for none."""
+    records: list[int]
+    """The first entry of each record, truncated ones included."""
     hard_state: HardState | None
     bootstrap: ConfState
     identity: bytes
@@ -252,45 +253,66 @@ def read_log(database: Database, path: Path) -> LogContent:
         start = _record(database, path, raft_log.START_KEY, raft_log.unpack_pair) or (0, 0)
         hard_state = _record(database, path, raft_log.HARD_STATE_KEY, raft_log.unpack_hard_state)
         bootstrap = _record(database, path, raft_log.BOOTSTRAP_KEY, parse_conf_state)
-        runs, last_index, leftover = _read_entries(database, path, start)
+        runs, last_index, records = _read_entries(database, path, start)
         identity = database.get(raft_log.IDENTITY_KEY, verify_checksums=True) or b""
     except LevelError as error:
         raise DamagedError(f"{path}: {describe(error)}; {REPLACE}") from error
-    return LogContent(start, runs, last_index, leftover, hard_state, bootstrap or ConfState(), identity)
+    return LogContent(start, runs, last_index, records, hard_state, bootstrap or ConfState(), identity)
 
 
 def _read_entries(
     database: Database, path: Path, start: tuple[int, int]
-) -> tuple[list[tuple[int, int]], int, tuple[int, int]]:
+) -> tuple[list[tuple[int, int]], int, list[int]]:
     start_index, term = start
     expected = start_index + 1
-    leftover = 0, 0
+    records: list[int] = []
     runs: list[tuple[int, int]] = []
-    with database.iterator(stop=raft_log.FIRST_META_KEY, verify_checksums=True) as records:
-        for key, value in records:
+    with database.iterator(stop=raft_log.FIRST_META_KEY, verify_checksums=True) as pairs:
+        for key, value in pairs:
             index = int.from_bytes(key, "big")
-            if index <= start_index:
-                leftover = leftover[0] or index, index
+            records.append(index)
+            wires = _entries_of(path, index, value)
+            if index + len(wires) - 1 <= start_index:
                 continue
-            if index != expected or len(key) != 8:
-                raise DamagedError(f"{path}: entry {expected} is missing although entry {index} is there; {REPLACE}")
-            try:
-                entry = raft_pb2.Entry.FromString(value)
-            except DecodeError as error:
-                raise DamagedError(f"{path}: entry {index} is not an entry ({error}); {REPLACE}") from error
-            if entry.Index != index or entry.Term < term:
-                raise DamagedError(
-                    f"{path}: entry {index} says of itself index {entry.Index}, term {entry.Term}, after term {term}; "
-                    f"{REPLACE}"
-                )
-            if entry.Term != term:
-                term = entry.Term
-                runs.append((index, term))
-            expected += 1
+            live = max(index, start_index + 1)
+            if live != expected or len(key) != 8:
+                raise DamagedError(f"{path}: {_misplaced(expected, live)}; {REPLACE}")
+            for wire in wires[live - index :]:
+                new_term = _check_entry(path, expected, term, wire)
+                if new_term != term:
+                    term = new_term
+                    runs.append((expected, term))
+                expected += 1
     last_index = expected - 1
     if last_index > start_index:
         runs.append((last_index, term))
-    return runs, last_index, leftover
+    return runs, last_index, records
+
+
+def _misplaced(expected: int, found: int) -> str:
+    if found > expected:
+        return f"entry {expected} is missing although entry {found} is there"
+    return f"entry {found} is there twice"
+
+
+def _entries_of(path: Path, index: int, record: bytes) -> list[bytes]:
+    try:
+        return split_record(record)
+    except MalformedRecord as error:
+        raise DamagedError(f"{path}: the record of entry {index} cannot be read ({error}); {REPLACE}") from error
+
+
+def _check_entry(path: Path, index: int, term: int, wire: bytes) -> int:
+    """The term of entry `index`, which follows one of `term`. Raises DamagedError."""
+    try:
+        entry = raft_pb2.Entry.FromString(wire)
+    except DecodeError as error:
+        raise DamagedError(f"{path}: entry {index} is not an entry ({error}); {REPLACE}") from error
+    if entry.Index != index or entry.Term < term:
+        raise DamagedError(
+            f"{path}: entry {index} says of itself index {entry.Index}, term {entry.Term}, after term {term}; {REPLACE}"
+        )
+    return entry.Term
 
 
 def _record(database: Database, path: Path, key: bytes, parse: Callable[[bytes], T]) -> T | None:

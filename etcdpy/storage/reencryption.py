@@ -22,6 +22,7 @@ from etcdpy.storage import raft_log
 from etcdpy.storage.data_keys import LOG, STATE
 from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.leveldb import REPLACE, Batch, translated
+from etcdpy.storage.log_records import split_record
 from etcdpy.storage.table_rewriting import TableRewriting
 
 if TYPE_CHECKING:
@@ -235,14 +236,15 @@ class Reencryption:
             self.rewritten += 1
             return
         index = int.from_bytes(key, "big")
-        last = log.last_index() if self._alone else min(log.last_index(), self._engine.applied_index)
-        if not log.start_index < index <= last:
+        settled = log.last_index() if self._alone else min(log.last_index(), self._engine.applied_index)
+        last = log.record_end(index)
+        if not 0 < last <= settled:
             return  # about to be deleted, or it may be replaced yet
         try:
-            entry = decode_entry(value)
+            entry = decode_entry(split_record(value)[-1])
         except (DecodeError, ValueError, IndexError) as error:
             raise DamagedError(f"{path}: entry {index} is not an entry ({error}); {REPLACE}") from error
-        if entry.term == log.term(index):  # else what replaces it is on its way to the disk
+        if (entry.index, entry.term) == (last, log.term(last)):  # else what replaces it is on its way to the disk
             batch.put(key, value)
             self.rewritten += 1
 

@@ -127,7 +127,7 @@ def test_the_new_state_is_all_there_is(tmp_path: Path, before: int, index: int) 
     write_batch(engine, 5, term=3)
     flush(engine)
     stored = list(engine._log_database.iterator(stop=b"meta/", include_value=False))
-    assert stored == [number.to_bytes(8, "big") for number in range(index + 1, index + 6)]
+    assert stored == [(index + 1).to_bytes(8, "big")], "one record for what was stored together"
     engine.close()
     opens(path, index + 5, index + 5)
 

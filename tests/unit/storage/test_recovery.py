@@ -26,6 +26,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "design" / "recovery.md"
 def _state_goes_with_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests follow single records to the disk."""
     monkeypatch.setattr(limits, "STATE_BATCH_RECORDS", 1)
+    monkeypatch.setattr(limits, "LOG_RECORD_BYTES", 0)
 
 
 @pytest.fixture
