@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import click
 
+from pki.cli_batch import batch
 from pki.cli_export import export
 from pki.cli_issue import accept, csr, due, init, issue, kubernetes, sign
 from pki.cli_lifecycle import crl, list_issued, profiles, renew, revoke
@@ -44,5 +45,6 @@ for _command in (
     show,
     verify,
     export,
+    batch,
 ):
     pki.add_command(_command)

@@ -156,7 +156,7 @@ def issue(
     request = names.request(kind, name, days, keys.KeyType(key_type))
     paths = files.pair_paths(directory, name)
     with _existing(directory) as store:
-        signer_name = _signer_name(store, ca_name, profile, name)
+        signer_name = store.signer_name(ca_name, profile, name)
         if not force:
             files.refuse_existing(paths)
         signer = store.signer(signer_name, access)
@@ -172,13 +172,6 @@ def _existing(directory: Path) -> contextlib.AbstractContextManager[Store]:
     if not directory.is_dir():
         raise PkiError(f"{directory}/ca.pem: there is no CA; make one with `etcdpy pki init --dir {directory}`")
     return Store.locked(directory, options.now())
-
-
-def _signer_name(store: Store, given: str | None, profile: str, name: str) -> str:
-    chosen = given or store.inventory.signer_of(profile)
-    if chosen == name:
-        raise PkiError(f'"{name}" is the CA that signs; choose another name')
-    return chosen
 
 
 def _tell_if_cut(certificate: x509.Certificate, wanted_days: int) -> None:
@@ -216,11 +209,8 @@ def csr(
       etcdpy pki sign m1.csr --dir pki --profile peer
     """
     request = names.request(PROFILES["client"], name)
-    path = files.pair_paths(directory, name)[0].with_suffix(".csr")
     with files.locked(directory):
-        key_path, key = requests.ensure_key(directory, name, keys.KeyType(key_type), new_key=new_key)
-        if not requests.asks_the_same(path, request, key):
-            files.write_all([files.NewFile(path, requests.make_csr(request, key))], force=True)
+        path, key_path = requests.ask(directory, name, request, keys.KeyType(key_type), new_key=new_key)
     _print_paths(form, {"request": path, "key": key_path})
 
 
@@ -263,15 +253,13 @@ def sign(
     chosen = name or request_path.stem
     path = files.pair_paths(directory, chosen)[0]
     with _existing(directory) as store:
-        signer_name = _signer_name(store, ca_name, profile, chosen)
+        signer_name = store.signer_name(ca_name, profile, chosen)
         if not force:
             files.refuse_existing([path])
         signer = store.signer(signer_name, access)
-        signed = signer.authority.sign(request, asked.public_key(), store.now)
-        wanted = request.profile.days if days is None else days
-        made = store.put(chosen, request.profile, signer, signed, None, days=wanted, force=force)
+        made, signed = store.sign(chosen, request, signer, asked.public_key(), days=days, force=force)
     print_made(form, [made])
-    _tell_if_cut(signed, wanted)
+    _tell_if_cut(signed, request.profile.days if days is None else days)
 
 
 @click.command()
@@ -291,7 +279,8 @@ def accept(name: str, certificate_path: Path, ca_path: Path | None, directory: P
     """
     with files.locked(directory):
         trusted = files.read_certificates(ca_path or directory / "ca.pem")
-        written = requests.accept(directory, name, certificate_path, trusted)
+        certificates = files.read_certificates(certificate_path)
+        written = requests.accept(directory, name, certificates, trusted, origin=str(certificate_path))
     if form == "json":
         print_json({"changed": bool(written), "written": [str(path) for path in written]})
     else:

@@ -166,17 +166,21 @@ def read(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
     """Every certificate of a PEM file, or the one of a DER file. Raises PkiError if there is none."""
-    content = read(path)
+    return parse_certificates(read(path), str(path))
+
+
+def parse_certificates(content: bytes, origin: str) -> list[x509.Certificate]:
+    """As `read_certificates`, of what a file would hold; `origin` is where errors say that it comes from."""
     try:
         if b"-----BEGIN CERTIFICATE-----" in content:
             return x509.load_pem_x509_certificates(content)
         if content[:1] == b"\x30":
             return [x509.load_der_x509_certificate(content)]
     except ValueError:
-        raise PkiError(f"{path}: holds a certificate that cannot be read") from None
+        raise PkiError(f"{origin}: holds a certificate that cannot be read") from None
     if b"PRIVATE KEY-----" in content:
-        raise PkiError(f"{path}: holds a private key and no certificate")
-    raise PkiError(f"{path}: holds no certificate")
+        raise PkiError(f"{origin}: holds a private key and no certificate")
+    raise PkiError(f"{origin}: holds no certificate")
 
 
 def to_pem(certificates: Sequence[x509.Certificate]) -> bytes:

@@ -142,7 +142,7 @@ def reissue(store: Store, entry: Entry, signer: Signer, *, keep_key: bool = Fals
     certificate = store.certificates(entry.name)[0]
     request = Request.again(certificate, profile_named(entry.profile, store.profiles), entry.days)
     if keep_key or is_ca(certificate) or not files.pair_paths(store.directory, entry.name)[1].exists():
-        signed = signer.authority.sign(request, certificate.public_key(), store.now)
-        return store.put(entry.name, request.profile, signer, signed, None, days=entry.days, force=True)
+        made, _ = store.sign(entry.name, request, signer, certificate.public_key(), days=entry.days, force=True)
+        return made
     issued = signer.authority.issue(request, store.now)
     return store.put(entry.name, request.profile, signer, issued.certificate, issued.key, days=entry.days, force=True)

@@ -41,18 +41,22 @@ def make_csr(request: Request, key: keys.PrivateKey) -> bytes:
 
 def read_csr(path: Path) -> x509.CertificateSigningRequest:
     """The request in a PEM or DER file, proven to come from who holds its key. Raises PkiError."""
-    content = files.read(path)
+    return parse_csr(files.read(path), str(path))
+
+
+def parse_csr(content: bytes, origin: str) -> x509.CertificateSigningRequest:
+    """As `read_csr`, of what a file would hold; `origin` is where errors say that it comes from."""
     if b"PRIVATE KEY-----" in content:
-        raise PkiError(f"{path}: holds a private key; those stay where they were made")
+        raise PkiError(f"{origin}: holds a private key; those stay where they were made")
     try:
         pem = b"-----BEGIN " in content
         csr = x509.load_pem_x509_csr(content) if pem else x509.load_der_x509_csr(content)
         signed = csr.is_signature_valid
     except (ValueError, TypeError):
-        raise PkiError(f"{path}: holds no certificate signing request that can be read") from None
+        raise PkiError(f"{origin}: holds no certificate signing request that can be read") from None
     if not signed:
-        raise PkiError(f"{path}: the request was not signed by the key that it names")
-    check_key(csr.public_key(), str(path))
+        raise PkiError(f"{origin}: the request was not signed by the key that it names")
+    check_key(csr.public_key(), origin)
     return csr
 
 
@@ -124,6 +128,15 @@ def ensure_key(directory: Path, name: str, key_type: keys.KeyType, *, new_key: b
     return path, key
 
 
+def ask(directory: Path, name: str, request: Request, key_type: keys.KeyType, *, new_key: bool) -> tuple[Path, Path]:
+    """The request NAME.csr, made unless it is there already, and the key that it is for. Raises PkiError."""
+    path = files.pair_paths(directory, name)[0].with_suffix(".csr")
+    key_path, key = ensure_key(directory, name, key_type, new_key=new_key)
+    if not asks_the_same(path, request, key):
+        files.write_all([files.NewFile(path, make_csr(request, key))], force=True)
+    return path, key_path
+
+
 def asks_the_same(path: Path, request: Request, key: keys.PrivateKey) -> bool:
     """Whether the request in a file is for this key and these names already: ECDSA never signs twice alike."""
     if not path.exists():
@@ -192,20 +205,26 @@ def _why_ending(certificate: x509.Certificate, now: datetime.datetime, within_da
     return why_ending(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now, within_days)
 
 
-def accept(directory: Path, name: str, certificate_path: Path, trusted: Sequence[x509.Certificate]) -> list[Path]:
+def accept(
+    directory: Path,
+    name: str,
+    certificates: Sequence[x509.Certificate],
+    trusted: Sequence[x509.Certificate],
+    *,
+    origin: str,
+) -> list[Path]:
     """Put a signed certificate into place, and with it the key that it was signed for; returns what was written.
 
     Raises PkiError if it belongs to no key of that name, or was not signed by one of `trusted`. A certificate that is
-    there already is not written again.
+    there already is not written again. `origin` is where errors say that the certificate comes from.
     """
     cert_path, key_path = files.pair_paths(directory, name)
-    certificates = files.read_certificates(certificate_path)
     if not _chains(certificates, trusted):
-        raise PkiError(f"{certificate_path}: not signed by the CA that is trusted here")
+        raise PkiError(f"{origin}: not signed by the CA that is trusted here")
     pending = pending_key_path(directory, name)
     owner = next((path for path in (key_path, pending) if _fits(path, certificates[0])), None)
     if owner is None:
-        raise PkiError(f"{certificate_path}: belongs to no key of {name} in {directory}; make a request with `csr`")
+        raise PkiError(f"{origin}: belongs to no key of {name} in {directory}; make a request with `csr`")
     chain = files.to_pem(certificates)
     written = []
     if owner is pending:

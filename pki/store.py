@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+    from pki.authority import Request
 
 PROFILES_FILE: Final = "profiles.toml"
 
@@ -109,7 +112,29 @@ class Store:
         authority.check(self.now, str(cert_path))
         return Signer(name, authority, tuple(each for each in found if not is_self_signed(each)))
 
+    def signer_name(self, given: str | None, profile: str, name: str) -> str:
+        """The authority that signs `name`: the given one, or the profile's. Raises PkiError if that is itself."""
+        chosen = given or self.inventory.signer_of(profile)
+        if chosen == name:
+            raise PkiError(f'"{name}" is the CA that signs; choose another name')
+        return chosen
+
     # --- what changes ---
+
+    def sign(
+        self,
+        name: str,
+        request: Request,
+        signer: Signer,
+        public_key: CertificatePublicKeyTypes,
+        *,
+        days: int | None = None,
+        force: bool = False,
+    ) -> tuple[Made, x509.Certificate]:
+        """Write a certificate for a key that is elsewhere, and its entry. Raises PkiError."""
+        signed = signer.authority.sign(request, public_key, self.now)
+        wanted = request.profile.days if days is None else days
+        return self.put(name, request.profile, signer, signed, None, days=wanted, force=force), signed
 
     def put(
         self,

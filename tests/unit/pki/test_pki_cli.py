@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki import keys, options
 from pki.cli import pki
+from pki.cli_batch import batch
 from pki.cli_rotate import rotate
 from tests.support.certificates import done_pki as done
 from tests.support.certificates import json_pki
@@ -173,14 +174,14 @@ def test_wrong_arguments_exit_128(home: Path, arguments: list[str]) -> None:
     assert list(home.iterdir()) == []
 
 
-COMMANDS = [*pki.commands, *(f"rotate {step}" for step in rotate.commands)]
+COMMANDS = [*pki.commands, *(f"{group.name} {step}" for group in (rotate, batch) for step in group.commands)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_carries_an_example(command: str) -> None:
     words = command.split()
     assert f"  etcdpy pki {command} " in done(*words, "--help")
-    assert command == "rotate" or "--write-out [simple|json|table]" in done(*words, "--help")
+    assert words[0] == "batch" or command == "rotate" or "--write-out [simple|json|table]" in done(*words, "--help")
 
 
 def test_as_a_module(home: Path) -> None:
