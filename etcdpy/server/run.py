@@ -234,11 +234,12 @@ class Running:
         garbage.keep_for_good()
         replica.begin()
         async with asyncio.TaskGroup() as race:
-            publishing, ending = race.create_task(self._publish()), race.create_task(self._end.wait())
-            await asyncio.wait({publishing, ending}, return_when=asyncio.FIRST_COMPLETED)
-            begun = publishing.done()
-            publishing.cancel()
-            ending.cancel()
+            ways = {race.create_task(way) for way in (self._publish(), self._appear())}
+            ending = race.create_task(self._end.wait())
+            await asyncio.wait({*ways, ending}, return_when=asyncio.FIRST_COMPLETED)
+            begun = any(way.done() for way in ways)
+            for task in (*ways, ending):
+                task.cancel()
         return begun
 
     async def _publish(self) -> None:
@@ -252,6 +253,22 @@ class Running:
                 log.warn("failed to publish local member to cluster through raft", error=error.message)
                 if replica.storage_failure.is_set():
                     return  # reads are served all the same
+
+    async def _appear(self) -> None:
+        """Until a new member stands among the members. What it has published may come back to it within the snapshot
+        that it begins with: nobody answers the request then, and it would wait in vain. Never, for an old one."""
+        replica = self._replica
+
+        def client_urls() -> tuple[str, ...]:
+            own = replica.membership.get(replica.own_id)
+            return own.client_urls if own is not None else ()
+
+        if client_urls():
+            await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(limits.PEERS_ACTIVE_POLL_SECONDS)
+            if client_urls() and replica.leader:
+                return
 
     async def _open_client_doors(self) -> None:
         config, replica, server = self._config, self._replica, self._server

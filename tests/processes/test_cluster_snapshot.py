@@ -105,3 +105,14 @@ def test_neither_end_is_held_while_clients_write(tmp_path: Path) -> None:
         assert end.wakes > 100
         assert end.late_10ms <= end.wakes * 0.02, end
         assert end.worst_seconds <= 0.032, end
+
+
+def test_a_newcomer_serves_as_soon_as_it_has_the_state(tmp_path: Path) -> None:
+    """What it tells of itself may come back to it within that state: it does not wait for another answer."""
+    with three(tmp_path, proxied=False) as cluster:
+        client = cluster.client(cluster.leader())
+        for each in range(200):
+            client.put(b"k%05d" % each, b"")
+        newcomer = cluster.add("etcdpy", learner=True)
+        assert APPLYING in newcomer.log_text()
+        assert "failed to publish" not in newcomer.log_text()
