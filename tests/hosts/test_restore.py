@@ -60,7 +60,7 @@ def test_keys_and_revisions_are_the_backups(cluster: Site, tmp_path: Path) -> No
         lab.on("controller-2", "umount", data)
     assert running(cluster) == ["0\n"] * 3
     there = f"/var/backups/etcdpy/{backup.name}"
-    (host,) = (host for host in cluster.members if lab.on(host, "find", there.rpartition("/")[0], "-path", there))
+    (host,) = (host for host in cluster.members if lab.on(host, "find", "/var/backups", "-path", there))
     cluster.play("restore.yml", CONSENT, etcdpy_bump_revision=BUMP, etcdpy_backup=there, etcdpy_backup_host=host)
 
     assert state(cluster) == (revision + BUMP, keys)

@@ -1,7 +1,7 @@
 """Looks on a host for what would keep a member from running well there, and changes nothing.
 
-It prints an object of JSON: `faults`, a line for each, and `certificates`, by path the text of those that are there,
-for somebody to judge who has more. It runs before anything is installed: with Python's standard library alone.
+It prints an object of JSON: `faults`, a line for each, and `certificates`, those that are there with the URLs that they
+are for, as `etcdpy pki batch verify` takes them. It runs before anything is installed, with nothing but Python's own.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--fsync-ms", type=float, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--ports", required=True)
-    parser.add_argument("--certificates", nargs="*", default=[])
+    parser.add_argument("--certificate", action="append", nargs="+", default=[], help="a file and its URLs")
     parser.add_argument(
         "--etcd-unit", default="", help="a member of etcd runs on this host, and is to become one of etcdpy"
     )
@@ -135,7 +135,11 @@ def main() -> None:
         faults.append(sync_fault(given.fsync_ms))
     if sys.hexversion < PYTHON_MIN:
         faults.append(f"its Python is {sys.version.split()[0]}; 3.11 or newer is needed")
-    certificates = {path: text for path in given.certificates if (text := text_of(path))}
+    certificates = [
+        {"file": path, "certificate": text, "urls": urls}
+        for path, *urls in given.certificate
+        if (text := text_of(path))
+    ]
     sys.stdout.write(json.dumps({"faults": list(filter(None, faults)), "certificates": certificates}))
 
 
