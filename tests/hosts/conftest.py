@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 HEALTHY_SECONDS_MAX: Final = 60.0
+FIRST: Final = "test_site.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that makes a cluster of bare hosts comes before those that need one, and leaves it to them."""
+    mine = [at for at, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    ordered = sorted((items[at] for at in mine), key=lambda item: item.path.name != FIRST)
+    for at, item in zip(mine, ordered, strict=True):
+        items[at] = item
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +67,11 @@ def lab(wheels: Path) -> Iterator[Lab]:
 class Shared:
     """One cluster for the tests of playbooks, made by site.yml; controller-3 is a bare host beside it."""
 
-    def __init__(self, make: Callable[[], AbstractContextManager[Site]]) -> None:
-        self._make = make
+    def __init__(self, boot: Callable[[], AbstractContextManager[Site]], kept: Site | None) -> None:
+        """`kept` is one that is there already."""
+        self._boot = boot
         self._until_end = ExitStack()
-        self._site: Site | None = None
+        self._site = kept
 
     def __enter__(self) -> Self:
         return self
@@ -69,13 +79,17 @@ class Shared:
     def __exit__(self, *_: object) -> None:
         self._until_end.close()
 
+    def bare(self) -> Site:
+        """Hosts with nothing on them, for the test that makes the cluster of them."""
+        self._until_end.close()
+        self._site = self._until_end.enter_context(self._boot())
+        return self._site
+
     def whole(self) -> Site:
         """The cluster, made anew where a test that failed has left it in pieces."""
-        if self._site is not None and not is_whole(self._site):
-            self._site = None
-            self._until_end.close()
-        if self._site is None:
-            self._site = self._until_end.enter_context(self._make())
+        if self._site is None or not is_whole(self._site):
+            self.bare().play("site.yml")
+        assert self._site is not None
         return self._site
 
 
@@ -93,18 +107,14 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The cluster that tests share."""
 
     @contextmanager
-    def make() -> Iterator[Site]:
-        kept = os.environ.get("HOSTLAB")
-        if kept:  # see __main__.py
-            yield Site(Lab(f"{kept}/l", ADDRESSES, {}), Path(kept) / "wheels", Path(kept) / "site")
-            return
+    def boot() -> Iterator[Site]:
         wheels = request.getfixturevalue("wheels")
         with booted(ADDRESSES, wheels) as lab:
-            site = Site(lab, wheels, tmp_path_factory.mktemp("site"))
-            site.play("site.yml")
-            yield site
+            yield Site(lab, wheels, tmp_path_factory.mktemp("site"))
 
-    with Shared(make) as clusters:
+    place = os.environ.get("HOSTLAB")  # see __main__.py
+    kept = Site(Lab(f"{place}/l", ADDRESSES, {}), Path(place) / "wheels", Path(place) / "site") if place else None
+    with Shared(boot, kept) as clusters:
         yield clusters
 
 

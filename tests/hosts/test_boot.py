@@ -17,13 +17,6 @@ def test_each_runs_systemd_and_reaches_the_others(lab: Lab) -> None:
     assert lab.run("ssh", "-F", str(lab.directory / "ssh_config"), "ops@controller-1", "sudo", "id", "-u") == "0\n"
 
 
-def test_the_program_installs_without_a_network(lab: Lab) -> None:
-    lab.on("controller-0", "python3", "-m", "venv", "/opt/etcdpy")
-    pip = ("/opt/etcdpy/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/wheels", "etcdpy")
-    lab.on("controller-0", *pip)
-    assert "etcd Version" in lab.on("controller-0", "/opt/etcdpy/bin/etcdpy", "--version")
-
-
 def test_a_host_that_loses_power_boots_again(lab: Lab) -> None:
     before = lab.on("controller-2", "cat", "/proc/sys/kernel/random/boot_id")
     lab.power("controller-2", "cut")

@@ -7,26 +7,32 @@ import re
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import yaml
 
-from tests.hosts.site import CTL, PKI, Site, changes, looking_at_processes
+from tests.hosts.site import CTL, MEMBERS, PKI, changes, looking_at_processes
 from tests.support.client import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.hosts.conftest import Shared
     from tests.hosts.lab import Lab
+    from tests.hosts.site import Site
 
 pytestmark = pytest.mark.timeout(900)
 
 
+FLAGS: Final[dict[str, Any]] = {"etcdpy_topology": {"flags": {"snapshot-count": 5000}}}
+
+
 @pytest.fixture(scope="module")
-def site(lab: Lab, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(lab, wheels, tmp_path_factory.mktemp("site"))
+def site(shared: Shared) -> Site:
+    """Bare hosts, of which the tests make the cluster that those of other files share."""
+    return shared.bare()
 
 
 AHEAD: Final = r"""
@@ -129,35 +135,35 @@ def test_all_faults_stop_it_before_anything_is_changed(site: Site, tmp_path: Pat
 
 
 def test_bare_hosts_become_a_cluster_and_a_second_run_changes_nothing(site: Site) -> None:
-    planned = site.play("site.yml", "--check")
+    planned = site.play("site.yml", "--check", **FLAGS)
     assert all(count > 0 for count in changes(planned).values()), planned
     assert not (site.directory / "ca").exists()
     begun = time.monotonic()
-    with looking_at_processes(site.lab, "controller-0", never="PRIVATE KEY", once="csr"):
-        first = site.play("site.yml")
+    with looking_at_processes(site.lab, "controller-0", never="PRIVATE KEY", once="batch"):
+        first = site.play("site.yml", **FLAGS)
     print(f"three bare hosts to a healthy cluster: {time.monotonic() - begun:.0f} s")
     assert all(count > 0 for count in changes(first).values()), first
     lab = site.lab
     assert lab.on("controller-0", *CTL, "put", "greeting", "hello") == "OK\n"
-    for host in lab.addresses:
+    for host in site.members:
         assert lab.on(host, *CTL, "get", "greeting", "--print-value-only") == "hello\n"
         assert lab.on(host, "systemctl", "is-active", "etcdpy.service", "etcdpy-renew.timer") == "active\nactive\n"
         keys = lab.on(host, "find", PKI, "-name", "*-key.pem", "-printf", "%m %u %f\n").splitlines()
         assert sorted(keys) == [f"600 etcdpy {name}-key.pem" for name in sorted(("client", host, f"{host}-peer"))]
     assert not list((site.directory / "ca").glob("controller-*-key.pem")), "no key of a node has travelled"
-    again = site.play("site.yml")
-    assert changes(again) == dict.fromkeys(lab.addresses, 0), again
-    checked = site.play("site.yml", "--check", "--diff")
-    assert changes(checked) == dict.fromkeys(lab.addresses, 0), checked
+    again = site.play("site.yml", **FLAGS)
+    assert changes(again) == dict.fromkeys(MEMBERS, 0), again
+    checked = site.play("site.yml", "--check", "--diff", **FLAGS)
+    assert changes(checked) == dict.fromkeys(MEMBERS, 0), checked
 
 
 def test_a_changed_setting_restarts_members_one_by_one(site: Site) -> None:
-    before = {host: site.lab.on(host, "systemctl", "show", "-P", "MainPID", "etcdpy") for host in site.lab.addresses}
-    assert changes(site.play("site.yml", "--tags", "units")) == dict.fromkeys(site.lab.addresses, 0)
-    flags = {"flags": {"snapshot-count": 5000}}
-    assert changes(site.play("site.yml", "--check", etcdpy_topology=flags)) == dict.fromkeys(site.lab.addresses, 1)
-    site.play("site.yml", etcdpy_topology=flags)
+    before = {host: site.lab.on(host, "systemctl", "show", "-P", "MainPID", "etcdpy") for host in MEMBERS}
+    assert "--snapshot-count=5000" in site.lab.on("controller-0", "systemctl", "cat", "etcdpy")
+    assert changes(site.play("site.yml", "--tags", "units", **FLAGS)) == dict.fromkeys(MEMBERS, 0)
+    assert changes(site.play("site.yml", "--check")) == dict.fromkeys(MEMBERS, 1)
+    site.play("site.yml")
     for host, old in before.items():
         assert site.lab.on(host, "systemctl", "show", "-P", "MainPID", "etcdpy") != old
-        assert "--snapshot-count=5000" in site.lab.on(host, "systemctl", "cat", "etcdpy")
+        assert "--snapshot-count" not in site.lab.on(host, "systemctl", "cat", "etcdpy")
         assert site.lab.on(host, *CTL, "get", "greeting", "--print-value-only") == "hello\n"
