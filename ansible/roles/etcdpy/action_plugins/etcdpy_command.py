@@ -33,9 +33,12 @@ def script_of(given: Mapping[str, Any], *, check_mode: bool) -> str:
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Takes `cmd` or `argv`, `stdin`, `chdir`, `creates` and `removes`; answers as a module does."""
+    """Takes `cmd` or `argv`, `stdin`, `chdir`, `creates` and `removes`; answers as a module does.
 
-    _VALID_ARGS = frozenset(("cmd", "argv", "stdin", "chdir", "creates", "removes"))
+    With `sent`, a file of the control machine, the command finds a copy of that at $sent, for as long as it runs.
+    """
+
+    _VALID_ARGS = frozenset(("cmd", "argv", "stdin", "chdir", "creates", "removes", "sent"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """As of every action."""
@@ -44,11 +47,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         check_mode = bool(self._task.check_mode)
         if check_mode and not {"creates", "removes"} & given.keys():
             return {**result, "changed": False, "skipped": True}
-        shell = f"{self._compute_environment_string()} /bin/sh".strip()
-        done = self._low_level_execute_command(shell, in_data=script_of(given, check_mode=check_mode).encode())
+        done = self._shell(script_of(given, check_mode=check_mode), "" if check_mode else given.get("sent", ""))
         said = {name: done[name].rstrip("\r\n") for name in ("stdout", "stderr")}
         result |= {"rc": done["rc"], "changed": said["stdout"] != NOT_NEEDED, **said}
         result |= {f"{name}_lines": text.splitlines() for name, text in said.items()}
         if done["rc"] != 0:
             result |= {"failed": True, "msg": "non-zero return code"}
         return result
+
+    def _shell(self, script: str, sent: str) -> dict[str, Any]:
+        shell = f"{self._compute_environment_string()} /bin/sh".strip()
+        if not sent:
+            return dict(self._low_level_execute_command(shell, in_data=script.encode()))
+        place = self._make_tmp_path()
+        try:
+            copy = self._transfer_file(sent, self._connection._shell.join_path(place, "sent"))
+            return dict(self._low_level_execute_command(shell, in_data=f"sent={shlex.quote(copy)}\n{script}".encode()))
+        finally:
+            self._remove_tmp_path(place)
