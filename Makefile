@@ -19,11 +19,11 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 # cores with all the rest; the summary lists each that needed it.
 SECOND_TRY := $(if $(CI),--reruns 1 -rR)
 
-# How long `make soak` goes on.
+# How long `make soak` and `make interrupt` go on.
 SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help env wheel up down test test-fast soak lint format proto bench reference clean
+.PHONY: help env wheel up down test test-fast soak interrupt lint format proto bench reference clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-fast: env  ## run the tests that start no process: about a minute
 soak: env  ## clusters and hostile inputs under random seeds for SECONDS (an hour, half each); names each seed that fails
 	@$(BIN)/python -m tests.simulation --soak $$(( $(SECONDS) / 2 )); simulated=$$?; \
 	    $(BIN)/python -m tests.fuzz --soak $$(( $(SECONDS) / 2 )) && exit $$simulated
+
+interrupt: env  ## end each playbook before each of its tasks and run it again, for SECONDS (PLAYBOOKS="site auth"; CUT=1: by kill -9)
+	@$(BIN)/python -m tests.hosts.interruption --seconds $(SECONDS) $(if $(CUT),--cut) $(PLAYBOOKS)
 
 lint: env  ## ruff and mypy, without changing anything
 	$(BIN)/ruff check

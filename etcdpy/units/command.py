@@ -182,8 +182,8 @@ def install(path: Path, form: str, node: str, root: Path) -> None:
     with _failures():
         wanted = place.changes(_files_of(read_topology(path), node), root)
         place.put(wanted)
-        if wanted and root == Path("/"):
-            place.take_in()
+        if root == Path("/"):
+            place.take_in()  # also where nothing is to be written: an earlier run may have got no further than that
     _print_rows(form, ("path", "state", "member"), _states(wanted))
 
 

@@ -79,10 +79,6 @@ def put(wanted: Sequence[Change]) -> None:
                 if change.before is not None and not change.needs_restart:
                     kept = change.target.stat()
                     os.utime(file.fileno(), ns=(kept.st_atime_ns, kept.st_mtime_ns))
-                if change.before is not None and not change.needs_restart:
-                    # A file's time says whether a member began before what it has to restart for.
-                    known = change.target.stat()
-                    os.utime(file.fileno(), ns=(known.st_atime_ns, known.st_mtime_ns))
                 os.fsync(file.fileno())
             beside.replace(change.target)
         finally:

@@ -7,12 +7,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 import yaml
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 CHANGED: Final = re.compile(r"^(controller-\d) .* changed=(\d+)", re.MULTILINE)
 SITE_SECONDS_MAX: Final = 600.0
 """A guard; on an idle machine of two cores the first run takes half a minute."""
-INTERRUPT_SECONDS_MAX: Final = 30.0
 CONFIG: Final = str(ROOT / "ansible" / "ansible.cfg")
 PKI: Final = "/etc/etcdpy/pki"
 CTL: Final = (
@@ -71,6 +69,13 @@ def make_wheels(place: Path) -> Path:
     return place
 
 
+class Place(NamedTuple):
+    """Where a playbook was ended."""
+
+    number: int
+    task: str
+
+
 class Site:
     """An inventory of the lab, and runs of playbooks with it.
 
@@ -97,35 +102,38 @@ class Site:
 
     def play(self, name: str, *options: str, addresses: dict[str, str] | None = None, **variables: Any) -> str:
         """What the playbook prints. Raises LabError when it fails."""
-        command = self._command(name, options, addresses or {}, variables)
-        said = self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=CONFIG)
+        return self._run(self._command(name, options, addresses or {}, variables), {})
+
+    def interrupted(
+        self, name: str, place: int | str, *options: str, cut_after: float | None = None, **variables: Any
+    ) -> Place | None:
+        """End the playbook as Ctrl-C does, before the task of that name, or before the first one from that number on,
+        from 1, where something was done since the task before it. With `cut_after` its processes are killed instead, so
+        many seconds into the task. Returns where it ended, None where it came to its own end first. Raises LabError
+        when it fails."""
+        told = self.directory / "interrupted"
+        told.unlink(missing_ok=True)
+        environment = {
+            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback_plugins")),
+            "ANSIBLE_CALLBACKS_ENABLED": "interrupt",
+            "INTERRUPT_PLACE": str(place),
+            "INTERRUPT_TOLD": str(told),
+            **({} if cut_after is None else {"INTERRUPT_CUT_AFTER": str(cut_after)}),
+        }
+        try:
+            self._run(self._command(name, options, {}, variables), environment)
+        except LabError:
+            if not told.exists():
+                raise
+        if not told.exists():
+            return None
+        number, _, task = told.read_text().partition(" ")
+        return Place(int(number), task)
+
+    def _run(self, command: list[str], environment: dict[str, str]) -> str:
+        said = self.lab.run(*command, seconds_max=SITE_SECONDS_MAX, ANSIBLE_CONFIG=CONFIG, **environment)
         assert "PRIVATE KEY" not in said
         return said
-
-    def cut_off(self, name: str, task: str, *options: str, **variables: object) -> None:
-        """Interrupt the playbook, as Ctrl-C does, where it comes to a task of the role."""
-        command = [str(self.lab.directory / "run"), *self._command(name, options, {}, variables)]
-        environment = os.environ | {"ANSIBLE_CONFIG": CONFIG}
-        with subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as run:
-            assert run.stdout is not None
-            try:
-                came = any(f"TASK [etcdpy : {task}]" in line for line in run.stdout)
-                assert came, f"the playbook did not come to {task}"
-                os.killpg(run.pid, signal.SIGINT)
-                # Not the end of the pipe: connections that ssh keeps for the next run hold it.
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    run.wait(INTERRUPT_SECONDS_MAX)
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(run.pid, signal.SIGKILL)
 
     def _command(
         self, name: str, options: Sequence[str], addresses: dict[str, str], variables: dict[str, object]

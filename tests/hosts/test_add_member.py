@@ -47,7 +47,7 @@ def test_a_host_joins_and_another_leaves_and_comes_back(cluster: Site) -> None:
     assert members(cluster) == dict.fromkeys(MEMBERS, False)
     with Traffic(lab, cluster.endpoints[:3], cluster.client_certificates()) as traffic:
         cluster.ctl("member", "add", NEW, "--learner", f"--peer-urls=https://{lab.addresses[NEW]}:2380")
-        cluster.cut_off("add-member.yml", "Give it a vote once it has caught up", **CONSENT)
+        assert cluster.interrupted("add-member.yml", "Give it a vote once it has caught up", **CONSENT)
         assert members(cluster) == {**dict.fromkeys(MEMBERS, False), NEW: True}, "started, without a vote"
         cluster.play("add-member.yml", **CONSENT)
         assert members(cluster) == dict.fromkeys(cluster.members, False)

@@ -31,6 +31,9 @@ def test_a_follower_gives_it_and_it_is_kept_encrypted(cluster: Site, tmp_path: P
     here, keys = tmp_path / "backups", tmp_path / "keys"
     here.mkdir()
     (here / "etcd-20200101T000000Z.db").touch()
+    left = here / ".fetched" / "etcd-20200102T000000Z.db"  # by a run that was cut off
+    left.parent.mkdir()
+    left.touch()
     keys.touch(mode=0o600)
     keys.write_text(key_file.new_line("backups"))
     install_units(cluster, "backup: {keep: 2}")
@@ -47,6 +50,7 @@ def test_a_follower_gives_it_and_it_is_kept_encrypted(cluster: Site, tmp_path: P
         lab.on(followers[0], "systemctl", "start", "etcdpy")
         install_units(cluster, "")
     (sealed,) = here.glob("etcd-*")
+    assert not left.exists()
     assert sealed.stat().st_mode & 0o777 == 0o600
     find = ("find", "/var/backups/etcdpy", "-name", f"{sealed.stem}.db", "-printf", "%m %u")
     assert {host: lab.on(host, *find) for host in cluster.members} == {

@@ -25,13 +25,18 @@ AGO = datetime.timedelta(seconds=30)
 
 
 def let_expire(cluster: Site) -> None:
-    """Put an authority whose time has ended into place on all hosts, and certificates for the keys that are there."""
+    """All certificates have been of no use for half a minute."""
+    certify_as_of(cluster, *(utc_now() - AGO - datetime.timedelta(days=PROFILES[kind].days) for kind in ("ca", "peer")))
+
+
+def certify_as_of(cluster: Site, began: datetime.datetime, certified: datetime.datetime) -> None:
+    """Put an authority that began then into place on all hosts, and certificates of its from then for their keys."""
     directory = cluster.directory / "ca"
     request = Request(PROFILES["ca"], "etcd CA")
-    store = Store(directory, utc_now() - AGO - datetime.timedelta(days=request.profile.days))
+    store = Store(directory, began)
     root = create_root(request, store.now)
     store.put("ca", request.profile, None, root.certificate, root.key, days=request.profile.days, force=True)
-    store = Store(directory, utc_now() - AGO - datetime.timedelta(days=PROFILES["peer"].days))
+    store = Store(directory, certified)
     signer = store.signer("ca", NO_KEY)
     for entry in tuple(store.inventory.entries):
         if entry.profile != "ca" and not entry.replaced_at and store.has(entry.name):

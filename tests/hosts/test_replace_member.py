@@ -26,7 +26,7 @@ def test_a_member_without_its_data_is_replaced_by_itself(cluster: Site) -> None:
     with Traffic(lab, cluster.endpoints, cluster.client_certificates()) as traffic:
         lab.on(OLD, "systemctl", "kill", "-s", "KILL", "etcdpy")
         lab.on(OLD, "sh", "-c", "systemctl stop etcdpy; rm -r /var/lib/etcdpy/*; systemctl start --no-block etcdpy")
-        cluster.cut_off("replace-member.yml", "Look for what is installed", "-e", f"etcdpy_leaving={OLD}")
+        assert cluster.interrupted("replace-member.yml", "Look for what is installed", "-e", f"etcdpy_leaving={OLD}")
         assert members(cluster) == dict.fromkeys(others, False), "it is out, and not in"
         cluster.play("replace-member.yml", "-e", f"etcdpy_leaving={OLD}")
         assert members(cluster) == dict.fromkeys(MEMBERS, False)

@@ -76,6 +76,9 @@ def test_one_that_does_not_start_is_taken_back_and_one_that_does_comes_to_all(cl
         assert {host: installed(cluster, host) for host in cluster.members} == first
         assert cluster.health() == set(cluster.endpoints)
 
+        assert cluster.interrupted("upgrade.yml", "Look whether it runs here", etcdpy_wheels=str(newer))
+        for host in cluster.members:  # as if pip had been cut off
+            cluster.lab.on(host, "sh", "-c", "rm /opt/etcdpy/venv-99.1-*/lib/python3*/site-packages/etcdpy/__main__.py")
         said = cluster.play("upgrade.yml", etcdpy_wheels=str(newer))
         assert len(RUNS.findall(said)) == len(cluster.members), said
         for before, after in RUNS.findall(said):

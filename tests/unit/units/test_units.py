@@ -234,6 +234,19 @@ def test_install_is_done_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(Path("host").rglob("*.tmp"))
 
 
+@pytest.mark.usefixtures("cluster")
+def test_what_an_earlier_run_wrote_and_no_more_is_taken_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(place, "changes", lambda _files, _root: [])
+    monkeypatch.setattr(place, "take_in", lambda: taken.append("in"))
+    assert run(capsys, "install", *ON[:3]) == (0, "", "")
+    assert taken == ["in"]
+    assert run(capsys, "install", *ON) == (0, "", "")
+    assert taken == ["in"], "another root is no host's"
+
+
 def place_of(name: str, root: Path) -> Path:
     (found,) = root.rglob(name)
     return found
