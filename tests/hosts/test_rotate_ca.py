@@ -53,7 +53,7 @@ def test_clients_go_on_under_the_new_authority(cluster: Site, tmp_path: Path) ->
     begun, (old,) = cluster.begun(), authority(cluster)
     with Traffic(lab, cluster.endpoints, tmp_path / "current", newcomers=True) as traffic:
         assert cluster.interrupted("rotate-ca.yml", "Bring the authority's certificate", "--tags=trust")
-        assert cluster.interrupted("rotate-ca.yml", "Accept them", cut_after=0.5, etcdpy_rotation_hook=str(hook))
+        assert cluster.interrupted("rotate-ca.yml", "Accept them", cut_after=0.0, etcdpy_rotation_hook=str(hook))
         traffic.go_on()
         assert cluster.interrupted("rotate-ca.yml", "Write the revocation list", etcdpy_rotation_hook=str(hook))
         cluster.play("rotate-ca.yml", etcdpy_rotation_hook=str(hook))
