@@ -408,8 +408,8 @@ class KeyIndex:
             while dirty:
                 del dirty[-RANGE_SLICE_KEYS_MAX:]
                 yield
-        while self.entries.parts:
-            del self.entries.parts[-1]
+        for part in self.entries.parts:
+            part.clear()
             yield
 
 

@@ -73,7 +73,7 @@ def test_it_becomes_the_later_state() -> None:
 
     for _ in old.dispose_steps():
         pass
-    assert index_content(old) == ([], [], [], {}.keys())
+    assert index_content(old) == ([], [], [], set())
 
 
 def test_a_pending_compaction_comes_along() -> None:
