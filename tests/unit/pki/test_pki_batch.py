@@ -10,21 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from pki.cli import pki
-from tests.support.certificates import done_pki, json_pki
+from tests.support.certificates import json_pki
+
+pytestmark = pytest.mark.usefixtures("authority_and_node")
 
 WANTED = [
     {"name": "m1", "known_as": "m1", "profile": "server", "ip": ["10.0.0.1"], "dns": ["m1"]},
     {"name": "client", "known_as": "m1-client", "profile": "client"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An authority in `pki`, and a node that knows its certificate."""
-    monkeypatch.chdir(tmp_path)
-    done_pki("init", "--dir", "pki")
-    Path("node").mkdir()
-    Path("node/ca.pem").write_bytes(Path("pki/ca.pem").read_bytes())
 
 
 def run(verb: str, rows: object, *options: str) -> Any:

@@ -17,17 +17,9 @@ from cryptography.x509.oid import NameOID
 from pki import keys, options
 from tests.support.certificates import done_pki, json_pki, refused_pki, run_pki, utc_now
 
+pytestmark = pytest.mark.usefixtures("authority_and_node")
+
 NAMES = ("--ip", "10.0.0.1", "--dns", "m1")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An authority in `pki`, and a node that knows its certificate."""
-    monkeypatch.chdir(tmp_path)
-    done_pki("init", "--dir", "pki")
-    Path("node").mkdir()
-    Path("node/ca.pem").write_bytes(Path("pki/ca.pem").read_bytes())
-    return tmp_path
 
 
 def openssl(*words: str) -> str:
