@@ -519,7 +519,7 @@ class Store:
 
         1.5 us a record: most records are the only one of their key, known by the bytes that follow it.
         """
-        restore, entries, lease_of = self.index.restore, self.index.entries, self._lease_of
+        restore, restore_first, lease_of = self.index.restore, self.index.restore_first, self._lease_of
         count = size = packed = main = 0
         first_head = b""
         for disk, record in self.backend.scan(REVISION_BUCKET, BUCKET_END):
@@ -543,8 +543,7 @@ class Store:
                     main = packed >> SUB_BITS
                     revision = varint(main)
                     first_head = b"".join((b"\x10", revision, b"\x18", revision, b"\x20\x01"))
-                if record.startswith(first_head, position) and key not in entries:
-                    entries[key] = packed
+                if record.startswith(first_head, position) and restore_first(key, packed):
                     position += len(first_head)
                 else:
                     create, position = read_varint(record, position + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etcdpy.backend import AUTH_BUCKET, LEASE_BUCKET, META_BUCKET
 from etcdpy.interchange.export import export_steps
 from etcdpy.interchange.ingest import SnapshotContent, ingest_steps
 from etcdpy.lease.lessor import Lessor
@@ -38,12 +39,23 @@ def test_from_a_view_into_a_new_state(tmp_path: Path) -> None:
     view.close()
 
     new_state = engine.new_state()
-    content = finish(ingest_steps(path, new_state.put))
+    handed: list[bytes] = []
+
+    def put(key: bytes, value: bytes) -> None:
+        handed.append(key)
+        new_state.put(key, value)
+
+    content = finish(ingest_steps(path, put))
     assert content == SnapshotContent(42, 7, ConfState((1,)))
     new_state.finish(content.index, content.term, content.conf_state)()
     received = Store.open(new_state.backend)
     assert finish(received.hash_kv_steps()) == expected
     assert dict(received.leased_keys()) == {}  # key 199 hung on it and was deleted
+    # In order, so that LevelDB lays its tables side by side: one key out of place has it write all the others again.
+    buckets = [key for key in handed if not key.startswith(META_BUCKET)]
+    assert buckets == sorted(buckets)
+    assert buckets[0].startswith(LEASE_BUCKET)
+    assert buckets[-1].startswith(AUTH_BUCKET)
     restored = Lessor(new_state.backend, minimum_ttl=1)
     restored.restore()
     assert restored.leases() == [3]
