@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VALUE: Final = b"v" * 256
 IN_FLIGHT: Final = 100
-HISTORY_EVENTS: Final = 20_000
+HISTORY_EVENTS: Final = 200_000
 WARM_UP_SECONDS: Final = 0.3
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +80,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _cut(self) -> None:
         self._tell()
         for process in (*_descendants(os.getpid()), os.getpid()):
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process, signal.SIGKILL)
 
 
 def _only_looks(task: Any) -> bool:
