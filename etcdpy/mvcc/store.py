@@ -223,9 +223,10 @@ class Store:
         creates, versions = self.index.put_run(keys, packed)
         records = put_records(keys, values, creates, first, versions)
         self.backend.put_many(disk_keys(packed), records)
-        self.cache.add_many(packed, records)
+        size = sum(map(len, records))
+        self.cache.add_run(packed, records, size)
         self.record_count += count
-        self._record_bytes += sum(map(len, records))
+        self._record_bytes += size
         self.puts += count
         self.put_bytes += sum(map(len, keys)) + sum(map(len, values))
         if self.changes is not None:

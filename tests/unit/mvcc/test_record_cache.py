@@ -14,9 +14,21 @@ def test_what_was_added_comes_back_until_two_generations_have_passed() -> None:
     assert cache.get_many([3, 99, 9]) == [b"%010d" % 3, None, b"%010d" % 9]
     for packed in range(10, 40):
         cache.add(packed, b"%010d" % packed)
-        assert len(cache._young) + len(cache._old) <= 22
+        assert len(cache) <= 22
     assert cache.get(3) is None
     assert cache.get(39) == b"%010d" % 39
+
+
+def test_a_run_is_taken_apart_by_who_reads_of_it() -> None:
+    cache = RecordCache(bytes_max=40 * (OVERHEAD_BYTES + 10))
+    for first in range(0, 60, 10):
+        run = range(first, first + 10)
+        cache.add_run(run, [b"%010d" % packed for packed in run], 100)
+        assert cache.get(first + 3) == b"%010d" % (first + 3)
+        assert cache.get(first + 10) is None
+        assert len(cache) <= 60
+    assert cache.get(3) is None
+    assert cache.get_many([39, 5, 58, 41, 99]) == [b"%010d" % 39, None, b"%010d" % 58, b"%010d" % 41, None]
 
 
 def test_reads_fill_it_and_compaction_does_not_confuse_it() -> None:
@@ -42,4 +54,4 @@ def test_a_list_larger_than_the_cache_leaves_it_alone() -> None:
     store.get(b"hot")
     assert len(store.range(b"0", b"1").records) == 20
     assert store.cache.get(store.index.mod(b"hot")) is not None
-    assert len(store.cache._young) + len(store.cache._old) == 1
+    assert len(store.cache) == 1
