@@ -24,6 +24,8 @@ DATA_PARENT = "/var/lib"
 PYTHON_MIN = 0x030B0000
 MEMBER = "etcdpy.service"
 CONNECT_SECONDS_MAX = 5
+STOP_SECONDS_MAX = 90
+"""As long as systemd by itself gives a unit."""
 
 
 def clock_fault(now: float, seconds_max: float) -> str:
@@ -68,10 +70,15 @@ def sync_fault(milliseconds_max: float) -> str:
 
 
 def runs(unit: str) -> bool:
-    """Whether the ports are that unit's already, or it is about to start."""
+    """Whether the ports are that unit's already, or it is about to start. One that stops, as a run that was cut off has
+    told it, is waited for."""
     command = ["/usr/bin/systemctl", "show", "-P", "ActiveState", unit]
-    state = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()  # noqa: S603
-    return state not in ("inactive", "failed")
+    ends = time.monotonic() + STOP_SECONDS_MAX
+    while True:
+        state = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()  # noqa: S603
+        if state != "deactivating" or time.monotonic() > ends:
+            return state not in ("inactive", "failed")
+        time.sleep(0.2)
 
 
 def trust_fault(address: str, port: int, authority: str) -> str:
