@@ -13,7 +13,7 @@ STAMP  := $(VENV)/.installed
 BUILD := $(BIN)/python -m tests.support.built
 
 # Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # In CI a test that fails among the others has a second try, as many wait for clusters of real processes that share two
 # cores with all the rest; the summary lists each that needed it.

@@ -29,9 +29,10 @@ def rewrite(request: pytest.FixtureRequest) -> bool:
 
 PROCESS_ROOMS = ("hosts", "interop", "processes")
 """Tests that start servers. Those that measure time, or need a cluster to keep its leader, run one after another on one
-worker. Beside them, on the other, run first the CALM ones, and then, with a lower priority, those that start no server:
-no server waits for a core that a quiet test holds."""
-CALM = frozenset(
+worker. Beside them, on a second, run those of hosts, which mostly wait for them; on a third first the CALM ones, and
+then, with a lower priority, those that start no server: no server waits for a core that a quiet test holds."""
+INSTALLING = "tests/processes/test_install.py"
+CALM = frozenset((INSTALLING,)) | frozenset(
     f"tests/interop/test_{name}.py"
     for name in (
         *(
