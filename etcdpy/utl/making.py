@@ -7,6 +7,7 @@ by one rename at the end. Whatever fails before leaves nothing that a member wou
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _CHECKSUM_BYTES: Final = hashlib.sha256().digest_size
 _SECTOR_BYTES: Final = 512
 """A backend file has a multiple of it, so what goes beyond by a checksum has one."""
-_READ_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,14 @@ def checksum_compared(path: Path) -> Iterator[Callable[[], None]]:
 
 
 def _compare(file: BinaryIO, size: int) -> None:
-    file.seek(0)
     digest = hashlib.sha256()
-    piece = memoryview(bytearray(_READ_BYTES))  # one for all: fresh memory is a page fault for each 4 KB
-    while size and (count := file.readinto(piece[:size])):  # type: ignore[attr-defined]  # all files have it
-        digest.update(piece[:count])  # lets the interpreter go
-        size -= count
-    expected, found = file.read(), digest.digest()
+    # Mapped, as the reader has it too: copying 1 GB out of the page cache takes longer than its checksum's own work.
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
+        for start in range(0, size, _PIECE_BYTES):
+            digest.update(content[start : min(start + _PIECE_BYTES, size)])  # lets the interpreter go
+            mapped.madvise(mmap.MADV_DONTNEED, start, _PIECE_BYTES)  # so that it does not count as ours
+        expected = bytes(content[size:])
+    found = digest.digest()
     if found != expected:
         shown = " ".join(map(str, expected)), " ".join(map(str, found))
         raise Failure(Exit.ERROR, f"expected sha256 [{shown[0]}], got [{shown[1]}]")

@@ -52,7 +52,7 @@ class Load:
                     if answer.deleted:
                         self.acknowledged[answer.header.revision] = key, b""
             except grpc.RpcError:
-                return  # the disaster has come
+                self._stop.wait(0.05)  # an election, or the disaster has come
             if len(self.acknowledged) >= BEFORE:
                 self.enough.set()
 
@@ -147,5 +147,5 @@ def test_watchers_with_old_revisions_are_told_so(tmp_path: Path) -> None:
         known = {key: value for key, value in state.items() if value}
         # Writes that were in the file and whose answers nobody waited for may have come on top.
         assert known.keys() - found.keys() <= {key for key, _ in load.acknowledged.values()}
-        assert sum(found.get(key) == value for key, value in known.items()) >= len(known) - WRITERS
+        assert sum(found.get(key) == value for key, value in known.items()) >= len(known) - 2 * WRITERS
         cluster.assert_equal()
