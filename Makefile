@@ -12,7 +12,7 @@ STAMP  := $(VENV)/.installed
 # sources, which takes about a minute. Prints where it is; where it cannot be built, nothing, and the sources run.
 BUILD := $(BIN)/python -m tests.support.built
 
-# Two workers share the tests; tests/conftest.py says which tests stay together on one of them.
+# Three workers share the tests; tests/conftest.py says which tests stay together on one of them.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # In CI a test that fails among the others has a second try, as many wait for clusters of real processes that share two

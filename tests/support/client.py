@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CALL_SECONDS_MAX: Final = 15.0
 """Longer than a server's own request timeout (7 s), so that its answer comes before ours."""
+PATIENCE_SECONDS: Final = 15.0
+"""How long to wait for what is to come: three workers share two cores. Who measures time says so."""
 
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", -1),
@@ -119,7 +121,7 @@ class WatchStream:
         """Send nothing more."""
         self._requests.put(None)
 
-    def next(self, seconds_max: float = 5.0) -> rpc_pb2.WatchResponse:
+    def next(self, seconds_max: float = PATIENCE_SECONDS) -> rpc_pb2.WatchResponse:
         """The next response not read yet; an assertion fails when none comes in time."""
         with self._arrived:
             got = self._arrived.wait_for(
@@ -130,7 +132,7 @@ class WatchStream:
             self._read_upto += 1
             return self.responses[self._read_upto - 1]
 
-    def events(self, count: int, seconds_max: float = 5.0) -> list[Any]:
+    def events(self, count: int, seconds_max: float = PATIENCE_SECONDS) -> list[Any]:
         """The next `count` events, over as many responses as they come in."""
         found: list[Any] = []
         while len(found) < count:
@@ -143,7 +145,7 @@ class WatchStream:
         with self._arrived:
             return not self._arrived.wait_for(lambda: len(self.responses) > self._read_upto, seconds)
 
-    def wait_ended(self, seconds_max: float = 5.0) -> Refusal:
+    def wait_ended(self, seconds_max: float = PATIENCE_SECONDS) -> Refusal:
         """Wait until the server ends the stream."""
         with self._arrived:
             assert self._arrived.wait_for(lambda: self.ended is not None, seconds_max), "the stream is still open"
@@ -250,7 +252,9 @@ def prefix_end(prefix: bytes) -> bytes:
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 
 
-def wait_until(condition: Callable[[], bool], seconds_max: float = 5.0, pause_seconds: float = 0.02) -> None:
+def wait_until(
+    condition: Callable[[], bool], seconds_max: float = PATIENCE_SECONDS, pause_seconds: float = 0.02
+) -> None:
     """Wait for a condition; an assertion fails when it does not come true in time."""
     deadline = time.monotonic() + seconds_max
     while not condition():
