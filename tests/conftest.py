@@ -31,8 +31,7 @@ PROCESS_ROOMS = ("hosts", "interop", "processes")
 """Tests that start servers. Those that measure time, or need a cluster to keep its leader, run one after another on one
 worker. Beside them, on a second, run those of hosts, which mostly wait for them; on a third first the CALM ones, and
 then, with a lower priority, those that start no server: no server waits for a core that a quiet test holds."""
-INSTALLING = "tests/processes/test_install.py"
-CALM = frozenset((INSTALLING,)) | frozenset(
+CALM = frozenset(("tests/processes/test_install.py",)) | frozenset(
     f"tests/interop/test_{name}.py"
     for name in (
         *(
@@ -60,7 +59,8 @@ CALM = frozenset((INSTALLING,)) | frozenset(
         *("running_tools", "snapshots_both_ways", "transcripts", "txn", "wrong_certificates", "wrong_configuration"),
     )
 )
-"""They compare answers, of one member mostly, whenever these come. So do the tests of hosts, which wait for them."""
+"""They compare answers, of one member mostly, whenever these come, or install for minutes. So do the tests of hosts,
+which wait for them."""
 HOSTS = "tests/hosts/"
 QUIET_NICENESS = 10
 

@@ -416,9 +416,9 @@ class KeyIndex:
                     keys.pop()
                 yield
         self._journal.clear()
-        for listed in (self.dirty, self._being_compacted, self._restored):
-            while listed:
-                del listed[-RANGE_SLICE_KEYS_MAX:]
+        for dirty in (self.dirty, self._being_compacted):
+            while dirty:
+                del dirty[-RANGE_SLICE_KEYS_MAX:]
                 yield
         for part in self.entries.parts:
             part.clear()

@@ -111,7 +111,7 @@ def checksum_compared(path: Path) -> Iterator[Callable[[], None]]:
 
 def _compare(file: BinaryIO, size: int) -> None:
     digest = hashlib.sha256()
-    # Mapped, as the reader has it too: copying 1 GB out of the page cache takes longer than its checksum's own work.
+    # Mapped, as the reader has it too, so that nothing is copied for this.
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
         for start in range(0, size, _PIECE_BYTES):
             digest.update(content[start : min(start + _PIECE_BYTES, size)])  # lets the interpreter go
