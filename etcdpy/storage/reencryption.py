@@ -11,6 +11,7 @@ Beside normal work, on the loop. A start goes on with whatever a crash left: wha
 
 from __future__ import annotations
 
+from contextlib import closing
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -182,10 +183,10 @@ class Reencryption:
 
     def _slice(self, name: str, position: bytes, rewrite: Callable[[bytes, bytes], None]) -> tuple[int, bytes | None]:
         """Look at a slice of records, and give those of another form to `rewrite`. Returns as `_state_slice`."""
-        database, path = self._engine.sealed(name)
+        database = self._engine.sealed(name)[0]
         form = database.form
         stale = seen = size = 0
-        with translated(path), database.raw_iterator(start=position, verify_checksums=True) as records:
+        with closing(database.records(position)) as records:
             for key, record in records:
                 seen += 1
                 if not form.is_current(key, record):

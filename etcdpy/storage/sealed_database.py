@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from etcdpy.backend import AUTH_BUCKET
 from etcdpy.storage.data_keys import STATE
 from etcdpy.storage.errors import DamagedError
-from etcdpy.storage.leveldb import REPLACE
+from etcdpy.storage.leveldb import REPLACE, scan
 from etcdpy.storage.sealing import Opener, Refused, Sealer, head_of, hidden_name, is_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from typing import Self
 
@@ -146,31 +146,34 @@ class SealedReader:
     ) -> Any:
         """Pairs, or one half of them, of start <= key < stop, as of now. Without values the keys are LevelDB's own."""
         if not include_value:
-            return self.raw_iterator(
+            return self._source.iterator(
                 start=start, stop=stop, reverse=reverse, include_value=False, verify_checksums=verify_checksums
             )
         low, high = start or b"", stop
         if self._form.hidden_byte == _NEVER or low >= _AUTH_END or (high is not None and high <= AUTH_BUCKET):
-            raw = self.raw_iterator(start=start, stop=stop, reverse=reverse, verify_checksums=verify_checksums)
+            raw = self._source.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=verify_checksums)
             return SealedIterator([(raw, self)], include_key=include_key)
         sources: list[tuple[Any, SealedReader | None]] = []
         if low < AUTH_BUCKET:
             options = {"start": start, "stop": AUTH_BUCKET}
-            sources.append((self.raw_iterator(**options, reverse=reverse, verify_checksums=verify_checksums), self))
+            sources.append((self._source.iterator(**options, reverse=reverse, verify_checksums=verify_checksums), self))
         sources.append((self._hidden_pairs(low, high, reverse=reverse), None))
         if high is None or high > _AUTH_END:
             options = {"start": _AUTH_END, "stop": high}
-            sources.append((self.raw_iterator(**options, reverse=reverse, verify_checksums=verify_checksums), self))
+            sources.append((self._source.iterator(**options, reverse=reverse, verify_checksums=verify_checksums), self))
         return SealedIterator(sources[::-1] if reverse else sources, include_key=include_key)
 
-    def raw_iterator(self, **options: Any) -> Any:
-        """Keys and records as they stand in LevelDB."""
-        return self._source.iterator(**options)
+    def raw_iterator(self, *, verify_checksums: bool = False) -> Any:
+        """A cursor over keys and records as they stand in LevelDB."""
+        return self._source.raw_iterator(verify_checksums=verify_checksums)
+
+    def records(self, start: bytes, stop: bytes | None = None) -> Generator[tuple[bytes, bytes], None, None]:
+        """Keys and records as they stand in LevelDB; to be exhausted or closed. Raises StorageError."""
+        return scan(self._source, self._path, start, stop)
 
     def _hidden_pairs(self, start: bytes, stop: bytes | None, *, reverse: bool) -> list[tuple[bytes, bytes]]:
         """Users and roles are few, so all of them are opened and put in order."""
-        with self.raw_iterator(start=AUTH_BUCKET, stop=_AUTH_END, verify_checksums=True) as records:
-            pairs = [self.open_pair(key, record) for key, record in records]
+        pairs = [self.open_pair(key, record) for key, record in self.records(AUTH_BUCKET, _AUTH_END)]
         return sorted((pair for pair in pairs if start <= pair[0] < (stop or _AUTH_END)), reverse=reverse)
 
     def close(self) -> None:

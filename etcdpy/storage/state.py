@@ -14,10 +14,10 @@ batch of 200 beside a busy loop, 0.04 ms on the loop itself).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etcdpy.storage.layers import MISSING, Layers
-from etcdpy.storage.leveldb import Batch, Database, LevelError, translate
+from etcdpy.storage.leveldb import Batch, Database, LevelError, scan, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,22 +36,9 @@ def scan_under(
     reverse: bool = False,
 ) -> Iterator[tuple[bytes, bytes]]:
     """Pairs of a database or a snapshot of it, under `newer` ones. Taken here and now."""
-    try:
-        stored = source.iterator(start=start, stop=end, reverse=reverse, verify_checksums=True)
-    except LevelError as error:
-        raise translate(path, error) from error
-    pairs, rest = _stored(stored, path), newer.pairs(start, end, reverse=reverse)
+    pairs, rest = scan(source, path, start, end, reverse=reverse), newer.pairs(start, end, reverse=reverse)
     ahead = next(rest, None)
     return pairs if ahead is None else _merged(pairs, ahead, rest, reverse=reverse)
-
-
-def _stored(stored: Any, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    try:
-        yield from stored
-    except LevelError as error:
-        raise translate(path, error) from error
-    finally:
-        stored.close()
 
 
 def _merged(

@@ -54,6 +54,15 @@ def apply_to(engine: Engine, last: int) -> None:
         engine.set_applied(entry.index, entry.term)
 
 
+def in_tables(path: Path, count: int) -> Path:
+    """Make a member of so many entries with nothing in write-ahead files; returns its newest table of the state."""
+    engine = new_engine(path)
+    write_batch(engine, count)
+    engine.close()
+    new_engine(path).close()
+    return max((path / "member" / "state").glob("*.ldb"))
+
+
 def flush(engine: Engine) -> None:
     """Write what is applied."""
     run(engine, engine.take_job(None, ()))

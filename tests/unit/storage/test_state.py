@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdpy.storage.errors import StorageError
-from tests.support.storage import new_engine
+from etcdpy.storage.engine import Engine
+from etcdpy.storage.errors import DamagedError, StorageError
+from tests.support.storage import in_tables, new_engine, state_key, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from etcdpy.storage.engine import Engine
 
 
 @pytest.fixture
@@ -137,3 +136,23 @@ def test_a_failed_write_stays_visible_and_ends_writing(engine: Engine) -> None:
     assert engine.failed is job.error
     with pytest.raises(StorageError, match="No space left"):
         engine.take_job(None, ())
+
+
+def test_damage_behind_which_nothing_comes_is_named(tmp_path: Path) -> None:
+    """The newest revisions stand in the last block of all; a scan that met damage there ended as if they had never been
+    written."""
+    path = tmp_path / "data"
+    table = in_tables(path, 300)
+    content = bytearray(table.read_bytes())
+    content[content.rindex(value(300))] ^= 1
+    table.write_bytes(content)
+    engine = Engine.open(path)
+    try:
+        for reverse in (False, True):
+            with pytest.raises(DamagedError, match="block checksum mismatch"):
+                list(engine.state.scan(b"r", b"s", reverse=reverse))
+        with pytest.raises(DamagedError):
+            list(engine.state.scan(state_key(299), b"s"))
+        assert list(engine.state.scan(b"s", b"t")) == []
+    finally:
+        engine.close()
