@@ -64,7 +64,7 @@ def measure(name: str, steps: Generator[int, None, Any], path: Path, records: in
 def filling(engine: Engine, path: Path) -> Generator[int, None, None]:
     """Take a file into a new state, batches written between the slices."""
     new_state = engine.new_state()
-    steps = ingest_steps(path, new_state.put)
+    steps = ingest_steps(path, new_state.put_many)
     while True:
         try:
             yield next(steps)

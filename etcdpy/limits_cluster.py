@@ -97,7 +97,7 @@ BOLT_RESIDENT_BYTES: Final = 16 * 1024 * 1024
 """Of a backend file that is read, how much may stay mapped; letting go of that much takes about 1 ms."""
 
 INTERCHANGE_SLICE_BYTES: Final = 256 * 1024
-"""Bytes of a backend file written or read before the loop goes on: 0.3 to 1 ms."""
+"""Bytes of a backend file written before the loop goes on: 0.3 to 1 ms."""
 
 INTERCHANGE_SLICE_RECORDS: Final = 500
 """Records written or read before the loop goes on: 0.5 to 1 ms where they are small."""

@@ -85,7 +85,10 @@ class FileBackend:
         self.content = self._hold()
 
     def _hold(self) -> SnapshotContent:
-        steps = ingest_open_file_steps(self._file, self._held.__setitem__, without=(schema.KEY,))
+        def hold(keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+            self._held.update(zip(keys, values, strict=True))
+
+        steps = ingest_open_file_steps(self._file, hold, without=(schema.KEY,))
         while True:
             try:
                 next(steps)

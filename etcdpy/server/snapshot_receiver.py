@@ -195,7 +195,7 @@ class SnapshotReceiver:
             if new_state.should_flush:
                 await self._workers.run(new_state.flush())
 
-        content = await run_paced(ingest_steps(file.path, new_state.put, file.sealed), write)
+        content = await run_paced(ingest_steps(file.path, new_state.put_many, file.sealed), write)
         if content.index != metadata.index:
             raise SnapshotRefused(f"its state is as of entry {content.index}, its message says {metadata.index}")
         membership = self._rooms.membership

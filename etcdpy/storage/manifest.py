@@ -1,4 +1,4 @@
-"""Which tables belong to a LevelDB database: its manifest, read without opening it.
+"""Which tables belong to a LevelDB database: its manifest, read without opening it, or written for tables of our own.
 
     CURRENT      the manifest's name
     MANIFEST-n   blocks of 32 KiB of records: checksum (4), length (2), kind (1), payload; a record never crosses a
@@ -10,7 +10,12 @@ Format: LevelDB's doc/log_format.md and doc/impl.md. Checksums are left to Level
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import google_crc32c
+
+from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +23,19 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES: Final = 32 * 1024
 _HEADER_BYTES: Final = 7
-_FULL, _FIRST, _LAST = 1, 2, 4
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _VARINT_BYTES_MAX: Final = 10
-_SEQUENCE_BYTES: Final = 8
+SEQUENCE_BYTES: Final = 8
+"""Behind each key in LevelDB's files: its kind and sequence number."""
 
-_COMPARATOR, _COMPACT_POINTER, _DELETED, _ADDED = 1, 5, 6, 7
-_NUMBERS: Final = (2, 3, 4, 9)
-"""Log number, next file number, last sequence, previous log number."""
+_COMPARATOR, _LOG_NUMBER, _NEXT_NUMBER, _LAST_SEQUENCE, _COMPACT_POINTER, _DELETED, _ADDED = 1, 2, 3, 4, 5, 6, 7
+_NUMBERS: Final = (_LOG_NUMBER, _NEXT_NUMBER, _LAST_SEQUENCE, 9)
+"""The last one: previous log number."""
+
+_NAME: Final = "MANIFEST-000001"
+FIRST_TABLE: Final = 2
+"""Files have numbers in common, and the manifest that `write` makes has the first."""
+_CHECKSUM_MASK: Final = 0xA282EAD8
 
 
 def live_tables(path: Path) -> set[int] | None:
@@ -40,6 +51,7 @@ class Table(NamedTuple):
     smallest: bytes
     """The first key in it."""
     largest: bytes
+    size_bytes: int
 
 
 def described_tables(path: Path) -> dict[int, Table] | None:
@@ -93,10 +105,10 @@ def _apply(record: bytes, live: dict[int, Table]) -> None:
         elif tag == _ADDED:
             level, position = read_varint(record, position)
             number, position = read_varint(record, position)
-            _, position = read_varint(record, position)
+            size, position = read_varint(record, position)
             middle = _skip(record, position)
             end = _skip(record, middle)
-            live[number] = Table(level, _user_key(record, position, middle), _user_key(record, middle, end))
+            live[number] = Table(level, _user_key(record, position, middle), _user_key(record, middle, end), size)
             position = end
         else:
             raise ValueError(f"unknown field {tag}")
@@ -110,7 +122,7 @@ def _skip(record: bytes, position: int) -> int:
 def _user_key(record: bytes, start: int, end: int) -> bytes:
     """A key without the sequence number that LevelDB puts behind it."""
     _, start = read_varint(record, start)
-    return record[start : end - _SEQUENCE_BYTES]
+    return record[start : end - SEQUENCE_BYTES]
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
@@ -122,3 +134,45 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, position + offset + 1
     return 1 << 64, position
+
+
+# --- writing ---
+
+
+def write(path: Path, tables: dict[int, Table], mark: bytes) -> None:
+    """Make a database of the tables in `path`, no two of which overlap; `mark` stands behind their keys. The names
+    of its files are not durable yet. Raises OSError."""
+    change = [varint(_COMPARATOR), _text(b"leveldb.BytewiseComparator")]
+    last_sequence = int.from_bytes(mark, "little") >> 8
+    for tag, number in ((_LOG_NUMBER, 0), (_NEXT_NUMBER, max(tables, default=1) + 1), (_LAST_SEQUENCE, last_sequence)):
+        change.append(varint(tag) + varint(number))
+    for number, table in tables.items():
+        change += (varint(_ADDED), varint(table.level), varint(number), varint(table.size_bytes))
+        change += (_text(table.smallest + mark), _text(table.largest + mark))
+    for name, content in ((_NAME, _in_blocks(b"".join(change))), ("CURRENT", f"{_NAME}\n".encode())):
+        with (path / name).open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _text(content: bytes) -> bytes:
+    return varint(len(content)) + content
+
+
+def _in_blocks(record: bytes) -> bytes:
+    """A record as the only one of a file."""
+    size = BLOCK_BYTES - _HEADER_BYTES
+    pieces = [record[start : start + size] for start in range(0, len(record), size)]
+    kinds = [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST] if len(pieces) > 1 else [_FULL]
+    written: list[bytes] = []
+    for kind, piece in zip(kinds, pieces, strict=True):
+        content = bytes((kind,)) + piece
+        written += (masked_checksum(content), len(piece).to_bytes(2, "little"), content)
+    return b"".join(written)
+
+
+def masked_checksum(data: bytes) -> bytes:
+    """CRC-32C as LevelDB's files hold it, so that a checksum of data with checksums in it says something too."""
+    crc: int = google_crc32c.value(data)
+    return (((crc >> 15 | crc << 17) + _CHECKSUM_MASK) & 0xFFFFFFFF).to_bytes(4, "little")

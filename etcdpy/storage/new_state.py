@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from etcdpy import limits
 from etcdpy.storage import leveldb, raft_log
+from etcdpy.storage.bulk_load import BulkLoad
 from etcdpy.storage.data_keys import STATE
 from etcdpy.storage.errors import StorageError
 from etcdpy.storage.meta import APPLIED_KEY, CONF_STATE_KEY, IDENTITY_KEY
 from etcdpy.storage.state import StateBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from etcdpy.raft.types import ConfState
@@ -34,8 +36,12 @@ IDENTITY_BYTES: Final = 16
 
 
 class NewState:
-    """Filled by `put`. What `flush` and `finish` return is to be called, in that order, on any one thread at a time:
-    it waits for the disk and raises StorageError."""
+    """Filled by `put` and `put_many`. What `flush` and `finish` return is to be called, in that order, on any one
+    thread at a time: it waits for the disk and raises StorageError.
+
+    Keys that come in order go straight into tables (bulk_load.py), all others into LevelDB once it is opened over
+    these, so what comes later counts. With encryption, which has its own form of a record, all go into LevelDB.
+    """
 
     def __init__(self, directory: DataDir, encryption: Encryption | None, open_states: set[NewState]) -> None:
         """`open_states` holds it until it is installed or discarded."""
@@ -45,47 +51,92 @@ class NewState:
         self.term = 0
         self.conf_state: ConfState | None = None
         """The group as of `index`, once finished."""
-        self.database: Database = leveldb.open_database(self.path, leveldb.STATE_OPTIONS, create=True)
-        if encryption is not None:
-            self.database = encryption.database(STATE, self.database, self.path)
-        self._batch: Batch = self.database.write_batch(sync=False)
+        self._load: BulkLoad | None = None
+        self._loose: list[tuple[bytes, bytes]] = []
+        """What has to wait until LevelDB is open."""
+        self._database: Database | None = None
+        self._batch: Batch | None = None
         self._records = 0
         self._bytes = 0
+        if encryption is None:
+            with leveldb.translated(self.path):
+                self.path.mkdir(parents=True)
+            self._load = BulkLoad(self.path)
+        else:
+            raw = leveldb.open_database(self.path, leveldb.STATE_OPTIONS, create=True)
+            self._database = encryption.database(STATE, raw, self.path)
         self._open_states = open_states
         open_states.add(self)
 
+    @property
+    def database(self) -> Database:
+        """LevelDB over what was flushed. The first time this waits for the disk; then nothing more goes into tables."""
+        if self._load is not None:
+            with leveldb.translated(self.path):
+                self._load.finish()()
+            self._load = None
+            self._database = leveldb.open_database(self.path, leveldb.STATE_OPTIONS, create=False)
+        return self._database
+
     def put(self, key: bytes, value: bytes) -> None:
-        """Set a key. 0.3 us."""
-        self._batch.put(key, value)
-        self._records += 1
-        self._bytes += len(key) + len(value)
+        """Set a key."""
+        self.put_many((key,), (value,))
+
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Set each key to its value. 0.7 us for one that comes in order."""
+        self._records += len(keys)
+        self._bytes += sum(map(len, keys)) + sum(map(len, values))
+        if self._load is None:
+            self._fill(zip(keys, values, strict=True))
+        elif self._load.goes_on(keys):
+            self._load.add(keys, values)
+        else:
+            self._loose += zip(keys, values, strict=True)
+
+    def _fill(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        if self._batch is None:
+            self._batch = self.database.write_batch(sync=False)
+        for key, value in pairs:
+            self._batch.put(key, value)
 
     @property
     def should_flush(self) -> bool:
-        """Whether a batch has gathered that is worth a trip to the disk, and more would only take memory."""
+        """Whether so much has gathered that it is worth a trip to the disk, and more would only take memory."""
         return self._bytes >= limits.NEW_STATE_BATCH_BYTES or self._records >= limits.NEW_STATE_BATCH_RECORDS
 
     def flush(self) -> Callable[[], None]:
-        """Close the open batch; the call writes it."""
-        batch, self._batch = self._batch, self.database.write_batch(sync=False)
+        """Close what is open; the call writes it."""
         self._records = self._bytes = 0
+        if self._load is None or self._has_much_loose:
+            return self._close_batch()
+        return partial(self._write, self._load.take())
 
-        def write() -> None:
-            with leveldb.translated(self.path):
-                batch.write()
+    @property
+    def _has_much_loose(self) -> bool:
+        if len(self._loose) >= limits.NEW_STATE_BATCH_RECORDS:
+            return True
+        return sum([len(key) + len(value) for key, value in self._loose]) >= limits.NEW_STATE_BATCH_BYTES
 
-        return write
+    def _close_batch(self) -> Callable[[], None]:
+        loose, self._loose = self._loose, []
+        self._fill(loose)
+        batch, self._batch = self._batch, None
+        assert batch is not None
+        return partial(self._write, batch.write)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        with leveldb.translated(self.path):
+            write()
 
     def finish(self, index: int, term: int, conf_state: ConfState) -> Callable[[], None]:
         """This is the state as of entry `index` of `term`. After the call all of it is durable."""
         self.index, self.term, self.conf_state = index, term, conf_state
-        self.put(APPLIED_KEY, raft_log.pack_pair(index, term))
-        self.put(CONF_STATE_KEY, conf_state.to_proto().SerializeToString(deterministic=True))
-        self.put(IDENTITY_KEY, self.identity)
-        write = self.flush()
+        keys = (APPLIED_KEY, CONF_STATE_KEY, IDENTITY_KEY)
+        group = conf_state.to_proto().SerializeToString(deterministic=True)
+        self.put_many(keys, (raft_log.pack_pair(index, term), group, self.identity))
 
         def write_and_sync() -> None:
-            write()
+            self._close_batch()()
             with leveldb.translated(self.path):
                 leveldb.sync_write_ahead(self.path)
                 leveldb.sync_directory(self.path.parent)
@@ -99,7 +150,9 @@ class NewState:
 
     def discard(self) -> None:
         """It is not wanted: give the disk space back. Waits for the disk."""
-        leveldb.close_quietly(self.database)
+        self._load = None
+        if self._database is not None:
+            leveldb.close_quietly(self._database)
         shutil.rmtree(self.path, ignore_errors=True)
         self._open_states.discard(self)
 

@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import shutil
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ _CHECKSUM_BYTES: Final = hashlib.sha256().digest_size
 _SECTOR_BYTES: Final = 512
 """A backend file has a multiple of it, so what goes beyond by a checksum has one."""
 _PIECE_BYTES: Final = 4 << 20
+_WRITES_WAITING_MAX: Final = 2
+"""Of a state that is filled; each has some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +144,14 @@ class Filling:
     def take_in(self, path: Path, *, without: Container[bytes] = ()) -> SnapshotContent:
         """All of the file but the buckets `without`. Raises DamagedFileError, StorageError, OSError."""
         with BoltFile(path) as file, ThreadPoolExecutor(1) as pool:
-            steps = ingest_open_file_steps(file, self.state.put, without=without)
+            steps = ingest_open_file_steps(file, self.state.put_many, without=without)
             total = file.meta.pages * file.meta.page_bytes
             return Progress("restoring", total).run(self._flushed(steps, pool))
 
     def _flushed(
         self, steps: Generator[int, None, SnapshotContent], pool: ThreadPoolExecutor
     ) -> Generator[int, None, SnapshotContent]:
-        writing: Future[None] | None = None
+        writing: deque[Future[None]] = deque()
         while True:
             try:
                 yield next(steps)
@@ -156,11 +159,11 @@ class Filling:
                 content: SnapshotContent = stop.value
                 break
             if self.state.should_flush:
-                if writing is not None:
-                    writing.result()
-                writing = pool.submit(self.state.flush())
-        if writing is not None:
-            writing.result()
+                writing.append(pool.submit(self.state.flush()))
+                if len(writing) > _WRITES_WAITING_MAX:
+                    writing.popleft().result()
+        for each in writing:
+            each.result()
         self.state.flush()()
         return content
 

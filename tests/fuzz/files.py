@@ -67,7 +67,7 @@ class SnapshotFiles:
             path.write_bytes(data)
             backend = MemoryBackend()
             try:
-                steps = ingest_steps(path, backend.put)
+                steps = ingest_steps(path, backend.put_many)
                 while True:
                     with watch.turn():
                         next(steps)

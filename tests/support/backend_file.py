@@ -52,7 +52,7 @@ def export_file(view: MemoryView, path: Path) -> Path:
 def ingest_file(path: Path) -> tuple[SnapshotContent, MemoryBackend]:
     """What is in a backend file."""
     backend = MemoryBackend()
-    content = finish(ingest_steps(path, backend.put))
+    content = finish(ingest_steps(path, backend.put_many))
     return content, backend
 
 

@@ -195,7 +195,7 @@ def test_ingest_goes_in_slices(tmp_path: Path) -> None:
     for number in range(3000):
         store.put(b"%d" % number, b"v")
     path = export_file(MemoryView(store.backend), tmp_path / "db")  # type: ignore[arg-type]
-    done = list(ingest_steps(path, MemoryBackend().put))
+    done = list(ingest_steps(path, MemoryBackend().put_many))
     assert len(done) >= 4
     assert done == sorted(set(done))
 

@@ -14,6 +14,7 @@ from etcdpy.raft.types import ConfState
 from tests.support.storage import flush, new_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -41,11 +42,11 @@ def test_from_a_view_into_a_new_state(tmp_path: Path) -> None:
     new_state = engine.new_state()
     handed: list[bytes] = []
 
-    def put(key: bytes, value: bytes) -> None:
-        handed.append(key)
-        new_state.put(key, value)
+    def put_many(keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        handed.extend(keys)
+        new_state.put_many(keys, values)
 
-    content = finish(ingest_steps(path, put))
+    content = finish(ingest_steps(path, put_many))
     assert content == SnapshotContent(42, 7, ConfState((1,)))
     new_state.finish(content.index, content.term, content.conf_state)()
     received = Store.open(new_state.backend)

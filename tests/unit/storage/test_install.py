@@ -103,6 +103,25 @@ def test_the_logs_snapshot_is_of_what_is_applied(engine: Engine) -> None:
     assert (metadata.index, metadata.term, list(metadata.conf_state.voters)) == (5, 1, [1])
 
 
+# --- filling ---
+
+
+def test_a_later_value_counts_whatever_the_order(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not come in order waits for LevelDB, and opens it where it is much."""
+    monkeypatch.setattr(limits, "NEW_STATE_BATCH_RECORDS", 40)
+    new_state = engine.new_state()
+    order = [*range(100), 50, *range(100, 120), *range(30, 80), *range(200, 300), 70]
+    for turn, number in enumerate(order):
+        new_state.put(state_key(number), b"%d" % turn)
+        if new_state.should_flush:
+            new_state.flush()()
+    new_state.finish(7, 3, ConfState((1,)))()
+    expected = {state_key(number): b"%d" % turn for turn, number in enumerate(order)}
+    assert dict(new_state.backend.scan(b"r", b"s")) == expected
+    new_state.discard()
+    assert not new_state.path.exists()
+
+
 # --- installing ---
 
 

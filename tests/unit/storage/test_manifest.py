@@ -11,7 +11,7 @@ import pytest
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import StorageError
 from etcdpy.storage.manifest import live_tables
-from tests.support.storage import check_prefix, new_engine, write_batch
+from tests.support.storage import check_prefix, in_tables, new_engine, write_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,12 +68,7 @@ def test_a_table_that_was_being_written_when_the_process_was_killed(tmp_path: Pa
 
 
 def test_a_table_that_counts_is_still_looked_at(tmp_path: Path) -> None:
-    path = tmp_path / "data"
-    engine = new_engine(path)
-    write_batch(engine, 20)
-    engine.close()
-    new_engine(path).close()  # all in tables
-    table = max((path / "member" / "state").glob("*.ldb"))
+    table = in_tables(tmp_path / "data", 20)
     table.write_bytes(b"")
     with pytest.raises(StorageError, match=table.name):
-        Engine.open(path)
+        Engine.open(tmp_path / "data")
