@@ -75,7 +75,10 @@ def _member(words: list[str]) -> int:
     logs.write_notes(log, config.notes)
     for line in configuration.no_effect_notes(config):
         log.warn("this setting has no effect here", setting=line)
-    from etcdpy.server.run import run
+    from etcdpy.server import garbage
+
+    with garbage.kept_for_good():
+        from etcdpy.server.run import run
 
     try:
         return run(config)

@@ -542,8 +542,8 @@ READ_SLICE_BYTES_MAX: Final = 524_288
 SORT_RUN_ROWS_MAX: Final = 4_000
 """Rows of a range that are sorted in one go, about 2 ms; more are sorted in runs, which are merged in slices."""
 
-RESTORE_SLICE_RECORDS: Final = 10_000
-"""Records read at start between two reports of progress."""
+RESTORE_SLICE_RECORDS: Final = 20_000
+"""Records read at start between two reports of progress, whose new keys enter the index together: 25 ms."""
 
 RESTORE_ASIDE_SLICE_RECORDS: Final = 500
 """Records read in one go for an index that is built while another one serves: 1 ms."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 WAITS: Final = -1
 """What a step yields when a pinned reader must finish first: come back later."""
 
-SCHEDULED_COMPACTION: Final = META_BUCKET + b"scheduledCompactRev"
-FINISHED_COMPACTION: Final = META_BUCKET + b"finishedCompactRev"
+SCHEDULED_COMPACTION: Final[bytes] = META_BUCKET + b"scheduledCompactRev"
+FINISHED_COMPACTION: Final[bytes] = META_BUCKET + b"finishedCompactRev"
 """Main revisions, 8 bytes big endian. Equal when no compaction is under way."""
 
 

@@ -167,25 +167,24 @@ class KeyIndex:
         creates: list[int] = []
         versions: list[int] = []
         fresh: list[bytes] = []
-        note_create, note_version, note_fresh = creates.append, versions.append, fresh.append
-        entries, put, journal = self.entries, self.put, self._journal.append
+        entries, journal = self.entries, self._journal.append
         for key, revision in zip(keys, packed, strict=True):
             entry = entries.setdefault(key, revision)
             if entry.__class__ is KeyHistory and not entry.ended:
                 entry.revisions.append(revision)
                 entry.version += 1
             elif entry == revision:
-                note_fresh(key)
+                fresh.append(key)
                 journal((revision << 1, key))
-                note_create(revision >> SUB_BITS)
-                note_version(1)
+                creates.append(revision >> SUB_BITS)
+                versions.append(1)
                 continue
             else:
-                history = put(key, revision)
+                history = self.put(key, revision)
                 assert history is not None
                 entry = history
-            note_create(entry.create)
-            note_version(entry.version)
+            creates.append(entry.create)
+            versions.append(entry.version)
         if fresh:
             add_all(self.live, fresh)
         return creates, versions
@@ -347,16 +346,25 @@ class KeyIndex:
                 self.dirty.append(key)
         return True
 
-    def restore_first(self, key: bytes, packed: int) -> bool:
-        """`restore` for the put that created a key, the only revision of most. False where the key is known already."""
-        if self.entries.setdefault(key, packed) != packed:
-            return False
-        self._restored.append(key)
-        return True
+    def restore_created(self, keys: list[bytes], packed: list[int]) -> None:
+        """`restore` for puts that created their keys, the only revision of most."""
+        if self.entries.add_all(keys, packed):
+            self._restored += keys
+            return
+        for key, revision in zip(keys, packed, strict=True):
+            if self.entries[key] == revision:
+                self._restored.append(key)
+            else:
+                self.restore(key, revision, deleted=False, create=revision >> SUB_BITS, version=1)
 
     def restore(self, key: bytes, packed: int, *, deleted: bool, create: int, version: int) -> None:
         """Take in a revision read from disk, in order of revisions, without the sorted lists (`finish_restore`)."""
         entry = self.entries.get(key)
+        if isinstance(entry, KeyHistory) and not entry.ended:
+            entry.revisions.append(packed)
+            entry.version += 1
+            entry.ended = deleted
+            return
         if entry is None:
             self._restored.append(key)
             if not deleted:
@@ -365,20 +373,15 @@ class KeyIndex:
                 return
             history = KeyHistory([packed], 0, 1)
             history.ended = True
+            self.dirty.append(key)
         elif isinstance(entry, int):
             history = _history_of(entry, packed)
             history.ended = deleted
-        elif entry.ended:
-            if deleted:  # a second deletion in a row says nothing new; etcd only warns
-                return
-            history = KeyHistory([packed], packed >> SUB_BITS, 1, entry)
-        else:
-            history = entry
-            history.revisions.append(packed)
-            history.version += 1
-            history.ended = deleted
-        if entry is None or isinstance(entry, int):
             self.dirty.append(key)
+        elif deleted:  # a second deletion in a row says nothing new; etcd only warns
+            return
+        else:
+            history = KeyHistory([packed], packed >> SUB_BITS, 1, entry)
         self.entries[key] = history
 
     def finish_restore(self, main: int) -> None:

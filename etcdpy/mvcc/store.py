@@ -16,7 +16,7 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING, Final, Protocol
 
-from etcdpy.backend import META_BUCKET, REVISION_BUCKET
+from etcdpy.backend import META_BUCKET
 from etcdpy.errors import Compacted, FutureRevision
 from etcdpy.limits import (
     COMPACTION_BATCH_DEFAULT,
@@ -27,11 +27,11 @@ from etcdpy.limits import (
 from etcdpy.mvcc import compaction, fetch, hashing, read
 from etcdpy.mvcc.compaction import FINISHED_COMPACTION, SCHEDULED_COMPACTION
 from etcdpy.mvcc.index import KeyIndex
-from etcdpy.mvcc.record import first_record, lease_after, put_record, put_records, read_varint, tombstone_record
+from etcdpy.mvcc.record import first_record, put_record, put_records, tombstone_record
 from etcdpy.mvcc.record_cache import RecordCache
-from etcdpy.mvcc.revision import BUCKET_END, SUB_BITS, TOMBSTONE_MARK, disk_key, disk_keys, tombstone_key
+from etcdpy.mvcc.restoring import Intake
+from etcdpy.mvcc.revision import SUB_BITS, TOMBSTONE_MARK, disk_key, disk_keys, tombstone_key
 from etcdpy.mvcc.write import WriteTransaction
-from etcdpy.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -486,9 +486,11 @@ class Store:
         self._reset()
         scheduled = self._meta(SCHEDULED_COMPACTION, -1)
         finished = self._meta(FINISHED_COMPACTION, -1)
-        last = yield from self._restore_records(slice_records)
+        intake = Intake(self.index, self._lease_of)
+        yield from intake.steps(self.backend, slice_records)
+        self.record_count, self._record_bytes = intake.records, intake.size
         # A compaction may have removed the last records, deletions included: the revision must not go back.
-        self.current_revision = max(1, last >> SUB_BITS, scheduled, finished)
+        self.current_revision = max(1, intake.last >> SUB_BITS, scheduled, finished)
         self.compact_revision = finished
         self._size_floor = self._meta(SIZE_TOTAL, 0)
         if scheduled > finished:
@@ -514,50 +516,3 @@ class Store:
     def _meta(self, name: bytes, absent: int) -> int:
         value = self.backend.get(name)
         return absent if value is None else int.from_bytes(value, "big")
-
-    def _restore_records(self, slice_records: int) -> Generator[int, None, int]:
-        """Read the revision bucket into the index. Returns the last packed revision.
-
-        1.5 us a record: most records are the only one of their key, known by the bytes that follow it.
-        """
-        restore, restore_first, lease_of = self.index.restore, self.index.restore_first, self._lease_of
-        count = size = packed = main = 0
-        first_head = b""
-        for disk, record in self.backend.scan(REVISION_BUCKET, BUCKET_END):
-            count += 1
-            size += len(record)
-            if not record:  # `etcdutl snapshot restore --bump-revision` marks the new revision so; etcd's key is empty
-                packed = int.from_bytes(disk[1:13], "big")
-                restore(b"", packed, deleted=False, create=0, version=0)
-                continue
-            length, position = record[1], 2
-            if length >= 0x80:
-                length, position = read_varint(record, 1)
-            position += length
-            key = record[position - length : position]
-            packed = int.from_bytes(disk[1:13], "big")
-            if len(disk) > 13:
-                restore(key, packed, deleted=True, create=0, version=0)
-                lease_of.pop(key, None)
-            else:
-                if packed >> SUB_BITS != main:
-                    main = packed >> SUB_BITS
-                    revision = varint(main)
-                    first_head = b"".join((b"\x10", revision, b"\x18", revision, b"\x20\x01"))
-                if record.startswith(first_head, position) and restore_first(key, packed):
-                    position += len(first_head)
-                else:
-                    create, position = read_varint(record, position + 1)
-                    _, position = read_varint(record, position + 1)
-                    version, position = read_varint(record, position + 1)
-                    restore(key, packed, deleted=False, create=create, version=version)
-                lease = lease_after(record, position)
-                if lease:
-                    lease_of[key] = lease
-                elif lease_of:
-                    lease_of.pop(key, None)
-            if not count % slice_records:
-                yield count
-        self.record_count = count
-        self._record_bytes = size
-        return packed

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _THRESHOLDS: Final = (8_000, 0, 1_000_000_000)
 """A thousand requests in flight are no garbage, yet with the default of 700 objects the collector looks at them again
@@ -31,6 +35,18 @@ def keep_for_good() -> None:
     """What was made so far stays; the collector need not look at it again and again. Nor once: that would hold up who
     waits for this member, and make a young object of the index again (see KeyIndex)."""
     gc.freeze()
+
+
+@contextmanager
+def kept_for_good() -> Iterator[None]:
+    """What is made within stays, as `keep_for_good` has it, and is not looked at meanwhile either: of what a member
+    imports that saves 15 ms."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        keep_for_good()
+        gc.enable()
 
 
 async def collect_often() -> None:

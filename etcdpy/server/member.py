@@ -35,7 +35,7 @@ from etcdpy.proto import membership_pb2
 from etcdpy.raft.node import Config as RaftConfig
 from etcdpy.raft.node import RawNode
 from etcdpy.raft.types import ConfState, HardState
-from etcdpy.server import logs
+from etcdpy.server import garbage, logs
 from etcdpy.server.bootstrap import Action, begin, check_learners
 from etcdpy.server.conf_changes import ConfChanges
 from etcdpy.server.encryption import masters_of
@@ -268,10 +268,11 @@ class Replica:
         self.auth.restore()
         self.lessor.restore()
         began = time.monotonic()
-        for count in self.store.restore_steps():
-            if time.monotonic() - began > 1:
-                log.info("restoring keys", records=count)
-                began = time.monotonic()
+        with garbage.kept_for_good():
+            for count in self.store.restore_steps():
+                if time.monotonic() - began > 1:
+                    log.info("restoring keys", records=count)
+                    began = time.monotonic()
         for key, lease in self.store.leased_keys():
             if self.lessor.exists(lease):
                 self.lessor.attach(lease, key)

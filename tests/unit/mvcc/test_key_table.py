@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,3 +35,22 @@ def test_no_part_is_large() -> None:
     for number in range(100_000):
         table[b"/registry/events/%09d" % number] = number
     assert max(map(len, table.parts)) < 600, "of 391 in the mean"
+
+
+def test_keys_of_a_part_begin_at_different_places_of_its_dict() -> None:
+    """A dict looks for a key from the lowest bits of its hash on: where all keys share them, each meets all others."""
+    table: KeyTable[int] = KeyTable()
+    for number in range(20_000):
+        table[b"%d" % number] = number
+    for part in table.parts:
+        assert len({hash(key) & 0xFF for key in part}) > len(part) // 2
+
+
+@pytest.mark.parametrize("count", [10, 5_000])
+def test_adding_many_keeps_what_is_there(count: int) -> None:
+    table: KeyTable[int] = KeyTable()
+    keys = [b"%d" % number for number in range(count)]
+    assert table.add_all(keys, range(count))
+    assert dict(table.items()) == {key: number for number, key in enumerate(keys)}
+    assert not table.add_all([*keys[3:], b"new"], range(1000, 998 + count))
+    assert dict(table.items()) == {**{key: number for number, key in enumerate(keys)}, b"new": 997 + count}

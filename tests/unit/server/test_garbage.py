@@ -40,6 +40,21 @@ def test_the_index_does_not_become_young_with_its_first_history() -> None:
     assert gc.is_tracked(part)
 
 
+def test_what_is_made_to_stay_is_never_looked_at() -> None:
+    made: list[list[object]] = []
+
+    def in_vain() -> None:
+        with garbage.kept_for_good():
+            made.extend([object()] for _ in range(10))
+            assert not gc.isenabled()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        in_vain()
+    assert gc.isenabled()
+    assert {generation_of(each) for each in made} == {None}
+
+
 def test_what_is_young_is_looked_at_once_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     garbage.set_rhythm()
     assert gc.get_threshold()[2] > 1_000_000, "the old generation is never walked by itself"
