@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
@@ -83,6 +87,14 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         path = nodeid.split("::")[0]
         return "timed" if _starts_servers(nodeid) and not _is_calm(nodeid) else path
 
+    def remove_node(self, node: Any) -> str | None:
+        """Without what a crashed worker has done already: xdist gives that out again, and another worker, to which it
+        is nothing to do, waits for more while xdist waits for it."""
+        units = self.assigned_work[node]
+        for scope in [scope for scope, unit in units.items() if all(unit.values())]:
+            del units[scope]
+        return super().remove_node(node)  # type: ignore[no-any-return]
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """xdist's own groups by mark (--dist loadgroup) do nothing under pytest 9.2: they write to an attribute of old."""
@@ -98,3 +110,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Step back at the first quiet test, for good. The worker with the process tests has those first: not too early."""
     if "PYTEST_XDIST_WORKER" in os.environ and not _starts_servers(item.nodeid):
         os.setpriority(os.PRIO_PROCESS, 0, max(QUIET_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """A tool that a test runs in its own process leaves its signals behind: with its SIGPIPE, a later test whose socket
+    the other side closes would end the worker."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGPIPE)}
+    try:
+        return (yield)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
