@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -224,7 +224,7 @@ def _write_etcd(engine: Engine, member: Path, identity: tuple[int, int]) -> int:
     view = engine.frozen_view()
     try:
         with open(os.open(snap / "db", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            Progress("writing", engine.state_bytes).run(export_steps(view, cast("BinaryIO", file)))
+            Progress("writing", engine.state_bytes).run(export_steps(view, file))
             file.flush()
             os.fsync(file.fileno())
         index, term, group = view.applied_index, view.applied_term, view.conf_state

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from etcdpy.interchange.bolt_reader import BoltFile
-from etcdpy.interchange.bolt_writer import write_steps
+from etcdpy.interchange.bolt_writer import layout_steps, write_steps
 from etcdpy.interchange.export import export_steps
 from etcdpy.interchange.ingest import SnapshotContent, ingest_steps
 from etcdpy.mvcc.fetch import finish
@@ -60,8 +60,9 @@ def write_file(path: Path, buckets: Mapping[bytes, Mapping[bytes, bytes]]) -> Pa
     """A bbolt file with these buckets."""
     with path.open("wb") as file:
         ordered = [(name, sorted(items.items())) for name, items in sorted(buckets.items())]
-        size = finish(write_steps(file, ordered))
-    assert path.stat().st_size == size
+        layout = finish(layout_steps(ordered))
+        finish(write_steps(file, ordered, layout))
+    assert path.stat().st_size == layout.size_bytes
     return path
 
 

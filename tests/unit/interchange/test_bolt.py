@@ -10,8 +10,9 @@ import pytest
 
 from etcdpy.interchange import bolt_format as bolt
 from etcdpy.interchange.bolt_reader import BoltFile
-from etcdpy.interchange.bolt_writer import write_steps
-from etcdpy.limits import BOLT_RESIDENT_BYTES, INTERCHANGE_SLICE_BYTES, INTERCHANGE_SLICE_RECORDS
+from etcdpy.interchange.bolt_writer import layout_steps, write_steps
+from etcdpy.limits import BOLT_LEAF_BYTES, BOLT_RESIDENT_BYTES, INTERCHANGE_SLICE_BYTES
+from etcdpy.mvcc.fetch import finish
 from etcdpy.storage.mapped import resident_file_bytes
 from etcdpy.storage.sealed_file import SealedFile
 from tests.support.backend_file import Buckets, read_file, write_file
@@ -82,20 +83,24 @@ def test_reading_does_not_fill_the_memory(tmp_path: Path) -> None:
 def test_writing_goes_in_slices(tmp_path: Path) -> None:
     items = [(b"%05d" % number, bytes(1000)) for number in range(3000)]
     small = [(b"%05d" % number, b"") for number in range(3000)]
-    for content, slices in ((items, 3_000_000 // INTERCHANGE_SLICE_BYTES), (small, 3000 // INTERCHANGE_SLICE_RECORDS)):
+    for content, slices in ((items, 3_000_000 // INTERCHANGE_SLICE_BYTES), (small, 3000 * 21 // BOLT_LEAF_BYTES)):
+        planning = layout_steps([(b"key", content)])
+        assert sum(1 for _ in planning) >= slices // 2
+        layout = finish(layout_steps([(b"key", content)]))
         with (tmp_path / "db").open("wb") as file:
-            progress = list(write_steps(file, [(b"key", content)]))
+            progress = list(write_steps(file, [(b"key", content)], layout))
         assert len(progress) >= slices
         assert all(after - before <= INTERCHANGE_SLICE_BYTES * 2 for before, after in pairwise(progress))
 
 
-def test_a_file_that_was_not_finished_is_no_bbolt_file(tmp_path: Path) -> None:
+def test_a_file_that_was_not_finished_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "db"
+    buckets = [(b"key", [(b"%05d" % number, bytes(1000)) for number in range(3000)])]
     with path.open("wb") as file:
-        steps = write_steps(file, [(b"key", [(b"%05d" % number, bytes(1000)) for number in range(3000)])])
+        steps = write_steps(file, buckets, finish(layout_steps(buckets)))
         next(steps)
         steps.close()
-    with pytest.raises(bolt.DamagedFileError, match="not a bbolt file"):
+    with pytest.raises(bolt.DamagedFileError, match="it was cut"):
         BoltFile(path)
 
 
