@@ -473,6 +473,9 @@ SNAPSHOT_WRITE_BYTES: Final = 1 << 20
 SNAPSHOT_WRITE_BACK_BYTES: Final = 4 << 20
 """Written to it before the disk is made to take it."""
 
+SNAPSHOT_RECENT_BYTES: Final = 4 << 20
+"""Of a snapshot's file that stays in memory after it was written: its readers mostly keep up with who makes it."""
+
 SNAPSHOT_READ_BYTES: Final = 256 * 1024
 """Read from it at a time, for one member."""
 

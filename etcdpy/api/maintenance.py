@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 from etcdpy import VERSION, limits
@@ -103,8 +102,13 @@ class Backup(Protocol):
         """Of the file."""
         ...
 
+    @property
+    def sha256(self) -> bytes:
+        """Of the content, once all pieces were taken."""
+        ...
+
     def pieces(self) -> AsyncIterator[bytes]:
-        """Its content, in pieces of any size. Raises OSError."""
+        """Its content, in pieces of any size, as it is made. Raises OSError."""
         ...
 
 
@@ -218,15 +222,13 @@ class MaintenanceService:
         version = self._state.storage_version
         async with self._backups.backup() as backup:
             remaining = backup.size_bytes
-            digest = hashlib.sha256()
             async for piece in backup.pieces():
-                digest.update(piece)
                 for start in range(0, len(piece), limits.SNAPSHOT_BLOB_BYTES):
                     blob = piece[start : start + limits.SNAPSHOT_BLOB_BYTES]
                     remaining -= len(blob)
                     call.send(_snapshot_part(remaining, blob, version))
                 await call.wait_writable(limits.SNAPSHOT_SENT_AHEAD_BYTES)
-            call.send(_snapshot_part(0, digest.digest(), version))
+            call.send(_snapshot_part(0, backup.sha256, version))
 
 
 def _snapshot_part(remaining: int, blob: bytes, version: str) -> bytes:

@@ -13,22 +13,27 @@ from etcdpy.server.state_file import Cancelled, StateFile
 from etcdpy.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from typing import Any
 
     from etcdpy.histogram import Histogram
     from etcdpy.server.snapshot_files import Workers
     from etcdpy.storage.engine import Engine
 
+    Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
 log = logs.get("etcdserver")
 
 
 class Backups:
-    """Implements the api room's BackupSource. A file lives as long as its call."""
+    """Implements the api room's BackupSource. A file lives as long as its call. `spawn` runs its tasks."""
 
-    def __init__(self, engine: Engine, workers: Workers, make_seconds: Histogram) -> None:
+    def __init__(self, engine: Engine, workers: Workers, make_seconds: Histogram, spawn: Spawn) -> None:
         self._engine = engine
         self._workers = workers
         self._make_seconds = make_seconds
+        self._spawn = spawn
         self._files: list[StateFile] = []
 
     @asynccontextmanager
@@ -38,13 +43,13 @@ class Backups:
             raise TooManyRequests
         began = perf_counter()
         try:
-            file = StateFile(self._engine, self._workers)
+            file = StateFile(self._engine, self._workers, self._make_seconds)
         except StorageError as error:
             raise _failed(error) from error
         self._files.append(file)
         try:
-            await file.write()
-            self._make_seconds.observe(perf_counter() - began)
+            await file.lay_out()
+            self._spawn(file.fill())
             fields = {"total-bytes": file.size_bytes}
             log.info("sending database snapshot to client", **fields)
             yield file

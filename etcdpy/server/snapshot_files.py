@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +16,7 @@ from etcdpy import limits
 from etcdpy.storage.sealed_file import SealedFile, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
     from pathlib import Path
     from typing import Any
 
@@ -71,6 +71,7 @@ async def run_paced(steps: Generator[Any, None, T], between: Callable[[], Awaita
                     next(steps)
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
+            await asyncio.sleep(0)  # for who waits for what was made: that is no other work
             began = perf_counter()
             await asyncio.sleep(0)
             if perf_counter() - began > limits.SNAPSHOT_IDLE_TURN_SECONDS:
@@ -97,31 +98,27 @@ class TemporaryFile:
     def __init__(self, path: Path, *, encrypted: bool = False) -> None:
         self.path = path
         self.size_bytes = 0
-        self._position = 0
-        self._waiting: list[tuple[int, bytes]] = []
+        self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         # Private: it holds everything that clients stored.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._written_bytes = 0
         self._synced_bytes = 0
+        self._digest = hashlib.sha256()
         self.sealed = SealedFile(self._descriptor) if encrypted else None
         self._open = Lock()
         """Nobody closes it under a reader."""
 
-    def write(self, data: bytes) -> int:
-        """Take `data`, to be written here."""
-        self._waiting.append((self._position, data))
+    def write(self, data: bytes) -> None:
+        """Take `data`, to be written behind what it has."""
+        self._waiting.append(data)
         self._waiting_bytes += len(data)
-        self._position += len(data)
-        self.size_bytes = max(self.size_bytes, self._position)
-        return len(data)
+        self.size_bytes += len(data)
 
-    def seek(self, position: int) -> int:
-        """Go on at `position`."""
-        self._position = position
-        return position
-
-    def flush(self) -> None:
-        """Nothing to do: see `take`."""
+    @property
+    def sha256(self) -> bytes:
+        """Of all that was written."""
+        return self._digest.digest()
 
     @property
     def should_write(self) -> bool:
@@ -135,18 +132,19 @@ class TemporaryFile:
 
         def write() -> None:
             check_room(self.path.parent, 0)
-            for position, data in waiting:
+            for data in waiting:
                 if self.sealed is None:
-                    write_all(self._descriptor, data, position)
+                    write_all(self._descriptor, data, self._written_bytes)
                 else:
-                    self.sealed.write(data, position)
-                self._synced_bytes += len(data)
+                    self.sealed.write(data, self._written_bytes)
+                self._digest.update(data)
+                self._written_bytes += len(data)
             if self.sealed is not None:
                 self.sealed.flush()
-            if self._synced_bytes >= limits.SNAPSHOT_WRITE_BACK_BYTES:
+            if self._written_bytes - self._synced_bytes >= limits.SNAPSHOT_WRITE_BACK_BYTES:
                 # Not for safety: a gigabyte of dirty pages would make the log's next sync wait for all of them.
                 os.fdatasync(self._descriptor)
-                self._synced_bytes = 0
+                self._synced_bytes = self._written_bytes
 
         return write
 
@@ -158,15 +156,6 @@ class TemporaryFile:
             if self.sealed is not None:
                 return self.sealed.read(position, limits.SNAPSHOT_READ_BYTES)
             return os.pread(self._descriptor, limits.SNAPSHOT_READ_BYTES, position)
-
-    async def pieces(self, workers: Workers) -> AsyncIterator[bytes]:
-        """All of it. The next piece is read while one is used."""
-        position = 0
-        reading = workers.begin(partial(self.read, position))
-        while piece := await workers.ended(reading):
-            position += len(piece)
-            reading = workers.begin(partial(self.read, position))
-            yield piece
 
     def remove(self) -> None:
         """It is not needed any more. Again is no error."""

@@ -9,7 +9,6 @@ that, and a while longer, so that none of them needs a second one.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from etcdpy import limits
@@ -53,8 +52,8 @@ class Carrier(Protocol):
 class SharedFile(StateFile):
     """The state as of one index in a file, for as long as somebody is being sent it."""
 
-    def __init__(self, engine: Engine, workers: Workers) -> None:
-        super().__init__(engine, workers)
+    def __init__(self, engine: Engine, workers: Workers, make_seconds: Histogram) -> None:
+        super().__init__(engine, workers, make_seconds)
         assert self._view is not None
         self.conf_state = self._view.conf_state
         metadata = raft_pb2.SnapshotMetadata(
@@ -64,7 +63,7 @@ class SharedFile(StateFile):
         """What travels in the message beside the file."""
         self._hold = engine.hold_log(self.index)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when it is made; or the reason why it could not be."""
+        """Done when it can be sent, though it may still grow; or the reason why it cannot."""
         self.users = 0
 
     def serves(self, member: int) -> bool:
@@ -74,14 +73,15 @@ class SharedFile(StateFile):
         return member in known and (close or not self.ready.done())
 
     async def make(self) -> None:
-        """Write the file; tells `ready`."""
+        """Lay the file out, which tells `ready`, and make it."""
         try:
-            await self.write()
+            await self.lay_out()
         except (OSError, StorageError, Cancelled) as error:
             self.ready.set_exception(error)
             self.ready.exception()  # whoever waited for the file may be gone
         else:
             self.ready.set_result(None)
+            await self.fill()
 
     def end(self) -> None:
         """Nobody is sent it any more."""
@@ -101,9 +101,13 @@ class SharedBody:
         """See SnapshotBody."""
         return self._shared.size_bytes
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         """See SnapshotBody."""
-        return self._shared.pieces()
+        try:
+            async for piece in self._shared.pieces():
+                yield piece
+        except (StorageError, Cancelled) as error:
+            raise OSError(str(error) or "the state is being replaced") from error
 
     def close(self) -> None:
         """See SnapshotBody. Again is no error."""
@@ -141,7 +145,6 @@ class SnapshotSender:
             self._carrier.snapshot_sent(message.to, False)
             return
         shared.users += 1
-        began = perf_counter()
         try:
             await asyncio.shield(shared.ready)
             if not self._carrier.leads(message.term):
@@ -152,7 +155,6 @@ class SnapshotSender:
             self._done(shared, message.to)
             self._carrier.snapshot_sent(message.to, False)
             return
-        self.make_seconds.observe(perf_counter() - began)
         message.snapshot = shared.snapshot
         self._carrier.send_snapshot(message, SharedBody(shared, lambda: self._done(shared, message.to)))
 
@@ -160,7 +162,7 @@ class SnapshotSender:
         for shared in self._files:
             if shared.serves(member):
                 return shared
-        shared = SharedFile(self._engine, self._workers)
+        shared = SharedFile(self._engine, self._workers, self.make_seconds)
         self._files.append(shared)
         self._spawn(shared.make())
         return shared

@@ -42,7 +42,7 @@ class Snapshots:
         self._workers = Workers()
         self.sender = SnapshotSender(replica.engine, self, self._workers, spawn)
         self.receiver = SnapshotReceiver(replica, self, self._workers, spawn)
-        self.backups = Backups(replica.engine, self._workers, self.sender.make_seconds)
+        self.backups = Backups(replica.engine, self._workers, self.sender.make_seconds, spawn)
         replica.engine.lowest_match = self._lowest_match
 
     def close(self) -> None:

@@ -1,18 +1,31 @@
-"""The applied state as of one moment, in a file of etcd's format, made in slices while writes go on."""
+"""The applied state as of one moment, in a file of etcd's format, made in slices while writes go on.
+
+    view -> laid out: the size is known, and reading may begin -> filled: made, hashed and written, followed by readers
+
+A reader that keeps up takes what was made from memory, a slower one from the disk. The view is let go as soon as all is
+written, however slow the readers are.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
-from etcdpy.interchange.export import export_steps
+from etcdpy import limits
+from etcdpy.interchange.bolt_writer import Layout, layout_steps, write_steps
+from etcdpy.interchange.export import buckets_of
 from etcdpy.server import logs
 from etcdpy.server.snapshot_files import TemporaryFile, Workers, check_room, run_paced
+from etcdpy.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
 
+    from etcdpy.histogram import Histogram
+    from etcdpy.interchange.bolt_writer import Items
     from etcdpy.storage.engine import Engine
     from etcdpy.storage.frozen_view import FrozenView
 
@@ -26,54 +39,123 @@ class Cancelled(Exception):
 class StateFile:
     """Takes its view of the state when it is made. Raises StorageError."""
 
-    def __init__(self, engine: Engine, workers: Workers) -> None:
+    def __init__(self, engine: Engine, workers: Workers, make_seconds: Histogram) -> None:
         self._engine = engine
         self._workers = workers
+        self._make_seconds = make_seconds
         self._view: FrozenView | None = engine.frozen_view()
         self.index = self._view.applied_index
+        self._buckets: list[tuple[bytes, Items]] = []
+        self._layout = Layout([], 0, 0)
         self._file: TemporaryFile | None = None
+        self._is_filling = False
+        """Or about to: `end` leaves the file to `fill` then."""
+        self._is_over = False
+        self._recent: deque[tuple[int, bytes]] = deque()
+        """What was made last, and where it lies: all that is not written yet, and some more."""
+        self._written = 0
+        """Bytes that can be read from the disk."""
+        self._failure: Exception | None = None
+        self._progress = asyncio.Event()
+        """There is more to read, or there is a failure; another event follows."""
 
     @property
     def size_bytes(self) -> int:
-        """Of the file, once it is written."""
+        """Of the file, once it is laid out."""
+        return self._layout.size_bytes
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the content, once it is filled."""
         assert self._file is not None
-        return self._file.size_bytes
+        return self._file.sha256
 
-    async def write(self) -> None:
-        """Make the file. Raises OSError, StorageError, Cancelled."""
-        try:
-            await self._write()
-        finally:
-            self.let_go_of_state()
+    # --- making it ---
 
-    async def _write(self) -> None:
-        began = perf_counter()
+    async def lay_out(self) -> None:
+        """Find out where everything will lie; `fill` comes next. Raises OSError, StorageError, Cancelled."""
         path = self._engine.temporary_path("snapshot")
         check_room(path.parent, self._engine.state_bytes)
-        file = self._file = TemporaryFile(path, encrypted=self._engine.encrypts_files)
+        self._buckets = buckets_of(self._held())
+        self._layout = await run_paced(layout_steps(self._buckets), self._check)
+        self._file = TemporaryFile(path, encrypted=self._engine.encrypts_files)
+        self._is_filling = True
 
+    def _held(self) -> FrozenView:
+        if self._view is None:
+            raise Cancelled
+        return self._view
+
+    async def _check(self) -> None:
+        self._held()
+
+    async def fill(self) -> None:
+        """Make the content. What goes wrong its readers are told."""
+        began = perf_counter()
+        failure: Exception | None = Cancelled()
+        try:
+            await self._fill()
+            failure = None
+        except (OSError, StorageError, Cancelled) as error:
+            failure = error
+        finally:
+            self._failure = failure
+            self._tell()
+            self.let_go_of_state()
+            self._is_filling = False
+            self._remove()
+        if failure is None:
+            took = perf_counter() - began
+            self._make_seconds.observe(took)
+            fields = {"snapshot-index": self.index, "bytes": self.size_bytes}
+            log.info("made a database snapshot", **fields, took=took)
+
+    async def _fill(self) -> None:
+        self._held()  # it may be long ago that this was laid out
         writing: asyncio.Future[None] | None = None
 
         async def write() -> None:
             nonlocal writing
-            if file.should_write:
+            assert self._file is not None
+            if self._file.should_write:
                 # One piece is written while the next is made.
                 if writing is not None:
                     await self._workers.ended(writing)
-                writing = self._workers.begin(file.take())
-            if self._view is None:
-                raise Cancelled
+                self._held()
+                writing = self._begin_write(self._file)
+            self._held()
 
-        if self._view is None:
-            raise Cancelled
         try:
-            await run_paced(export_steps(self._view, cast("BinaryIO", file)), write)
+            await run_paced(write_steps(self, self._buckets, self._layout), write)
         finally:
             if writing is not None:
                 await self._workers.ended(writing)
-        await self._workers.run(file.take())
-        took = perf_counter() - began
-        log.info("made a database snapshot", **{"snapshot-index": self.index, "bytes": file.size_bytes, "took": took})
+        assert self._file is not None
+        await self._workers.ended(self._begin_write(self._file))
+
+    def write(self, data: bytes) -> None:
+        """Put `data` behind what the file has."""
+        assert self._file is not None
+        self._recent.append((self._file.size_bytes, data))
+        self._file.write(data)
+        while self._recent[0][0] + len(self._recent[0][1]) <= self._written - limits.SNAPSHOT_RECENT_BYTES:
+            self._recent.popleft()
+        self._tell()
+
+    def _begin_write(self, file: TemporaryFile) -> asyncio.Future[None]:
+        size = file.size_bytes
+
+        def note(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._written = size
+
+        writing = self._workers.begin(file.take())
+        writing.add_done_callback(note)
+        return writing
+
+    def _tell(self) -> None:
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()
 
     def let_go_of_state(self) -> None:
         """Close the view; a file that is not ready will not be."""
@@ -81,13 +163,42 @@ class StateFile:
         if view is not None:
             view.close()
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        """The file's content. Raises OSError."""
-        assert self._file is not None
-        return self._file.pieces(self._workers)
+    # --- reading it ---
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The file's content, as it comes. Raises OSError, StorageError, and Cancelled where the rest will not come."""
+        position = 0
+        while position < self.size_bytes:
+            piece = self._recent_from(position)
+            if not piece and position < self._written:
+                assert self._file is not None
+                piece = await self._workers.run(partial(self._file.read, position))
+                if not piece:
+                    raise Cancelled  # the file was removed
+            if piece:
+                position += len(piece)
+                yield piece
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                await self._progress.wait()
+
+    def _recent_from(self, position: int) -> bytes:
+        """What is in memory of the content from there on, up to a piece's end; may be nothing."""
+        for start, data in reversed(self._recent):
+            if start <= position:
+                return data[position - start :]
+        return b""
+
+    # --- ending it ---
 
     def end(self) -> None:
         """Nobody needs it any more."""
         self.let_go_of_state()
-        if self._file is not None:
+        self._is_over = True
+        self._recent.clear()
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._is_over and not self._is_filling and self._file is not None:
             self._workers.start(self._file.remove)

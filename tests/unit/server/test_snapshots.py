@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
+import threading
 import time
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -80,8 +82,9 @@ class World:
         for task in self.tasks:
             task.result()
 
-    def end(self) -> None:
+    async def end(self) -> None:
         self.sender.close()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         self.workers.close()
         self.engine.close()
 
@@ -137,8 +140,8 @@ def play(path: Path, scene: Callable[[World, World], Awaitable[None]]) -> None:
         try:
             await scene(leader, follower)
         finally:
-            leader.end()
-            follower.end()
+            await leader.end()
+            await follower.end()
             assert leader.leftovers() == set()
 
     asyncio.run(run())
@@ -318,7 +321,7 @@ def test_a_snapshot_that_cannot_be_made_is_reported(
     play(tmp_path, scene)
 
 
-def unreadable() -> None:
+def unreadable(*_: object) -> None:
     raise StorageError("it cannot be read")
 
 
@@ -504,7 +507,7 @@ def test_a_waiter_that_is_cancelled_lets_its_thread_end_first() -> None:
 
 
 def backups_of(world: World) -> Backups:
-    return Backups(world.engine, world.workers, Histogram(SNAPSHOT_SECONDS))
+    return Backups(world.engine, world.workers, Histogram(SNAPSHOT_SECONDS), world.spawn)
 
 
 def test_backups_are_bounded_and_give_their_files_back(tmp_path: Path) -> None:
@@ -530,14 +533,16 @@ def test_backups_are_bounded_and_give_their_files_back(tmp_path: Path) -> None:
 def test_a_backup_that_is_cancelled_frees_its_file(tmp_path: Path) -> None:
     async def scene(leader: World, _follower: World) -> None:
         backups = backups_of(leader)
+        begun = asyncio.Event()
 
         async def save() -> None:
-            async with backups.backup():
-                raise AssertionError("cancelled before")
+            async with backups.backup() as file:
+                async for _ in file.pieces():
+                    begun.set()
+                    await asyncio.sleep(60)
 
         task = leader.spawn(save())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await begun.wait()
         assert len(leader.leftovers()) == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -545,12 +550,57 @@ def test_a_backup_that_is_cancelled_frees_its_file(tmp_path: Path) -> None:
         leader.tasks.remove(task)
         async with backups.backup():
             pass
+        await leader.settle()
+
+    play(tmp_path, scene)
+
+
+async def exhausted(pieces: AsyncIterator[bytes]) -> None:
+    async for _ in pieces:
+        pass
+
+
+def make_large(world: World) -> None:
+    """Several slices of a file."""
+    for number in range(3000):
+        world.store.put(b"large%d" % number, b"x" * 1000)
+    world.store.changes = []
+
+
+def test_a_backup_is_read_while_it_is_made_and_needs_its_view_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[Path] = []
+    go_on = threading.Event()
+
+    def write(path: Path, _size_bytes: int) -> None:
+        writes.append(path)
+        assert len(writes) == 1 or go_on.wait(10)
+
+    async def scene(leader: World, _follower: World) -> None:
+        make_large(leader)
+        monkeypatch.setattr(snapshot_files, "check_room", write)
+        async with backups_of(leader).backup() as file:
+            taking = file.pieces()
+            parts = [await anext(taking)]
+            assert leader.engine._open_views, "it is being made"
+            assert len(parts[0]) < file.size_bytes // 2
+            go_on.set()
+            await leader.settle()
+            assert not leader.engine._open_views
+            parts += [piece async for piece in taking]
+            content = b"".join(parts)
+            assert len(content) == file.size_bytes
+            assert hashlib.sha256(content).digest() == file.sha256
 
     play(tmp_path, scene)
 
 
 @pytest.mark.parametrize("reason", ["replaced", "disk full", "state unreadable"])
-def test_a_backup_that_cannot_be_made_says_so(tmp_path: Path, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "in the middle"])
+def test_a_backup_that_cannot_be_made_says_so(
+    tmp_path: Path, reason: str, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = {
         "replaced": Timeout.message,
         "disk full": "etcdserver: failed to make the snapshot: No space left on device",
@@ -558,21 +608,53 @@ def test_a_backup_that_cannot_be_made_says_so(tmp_path: Path, reason: str, monke
     }
 
     async def scene(leader: World, _follower: World) -> None:
+        make_large(leader)
         backups = backups_of(leader)
-        if reason == "disk full":
-            monkeypatch.setattr(state_file, "check_room", no_room)
-        if reason == "state unreadable":
-            monkeypatch.setattr(leader.engine, "frozen_view", unreadable)
+
+        def spoil() -> None:
+            if reason == "disk full":
+                monkeypatch.setattr(snapshot_files if late else state_file, "check_room", no_room)
+            elif reason == "state unreadable":
+                spoiled = state_file if late else leader.engine
+                monkeypatch.setattr(spoiled, "write_steps" if late else "frozen_view", unreadable)
+            elif late:
+                backups.let_go_of_state()
 
         async def save() -> None:
+            async with backups.backup() as file:
+                if late:
+                    spoil()
+                await exhausted(file.pieces())
+
+        async def fail_to_save() -> None:
             with pytest.raises(Timeout if reason == "replaced" else StatusError) as raised:
-                async with backups.backup():
-                    pass
+                await save()
             assert raised.value.message == expected[reason]
 
-        leader.spawn(save())
+        if not late:
+            spoil()
+        leader.spawn(fail_to_save())
         await asyncio.sleep(0)
-        backups.let_go_of_state()
+        if not late:
+            backups.let_go_of_state()
+        await leader.settle()
+
+    play(tmp_path, scene)
+
+
+def test_a_member_hears_that_the_rest_of_a_snapshot_will_not_come(tmp_path: Path) -> None:
+    """Its connection is cut then: the peer room knows OSError."""
+
+    async def scene(leader: World, _follower: World) -> None:
+        make_large(leader)
+        bodies: asyncio.Queue[SnapshotBody] = asyncio.Queue()
+        leader.carry = lambda _message, body: bodies.put_nowait(body)
+        leader.sender.send(snapshot_message())
+        body = await bodies.get()
+        leader.sender.let_go_of_state()
+        with pytest.raises(OSError, match="being replaced"):
+            await exhausted(body.chunks())
+        body.close()
         await leader.settle()
 
     play(tmp_path, scene)
