@@ -71,7 +71,8 @@ async def run_paced(steps: Generator[Any, None, T], between: Callable[[], Awaita
                     next(steps)
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
-            await asyncio.sleep(0)  # for who waits for what was made: that is no other work
+            for _ in range(2):  # for who waits for what was made, and sends it: that is no other work
+                await asyncio.sleep(0)
             began = perf_counter()
             await asyncio.sleep(0)
             if perf_counter() - began > limits.SNAPSHOT_IDLE_TURN_SECONDS:
@@ -103,7 +104,7 @@ class TemporaryFile:
         # Private: it holds everything that clients stored.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._written_bytes = 0
-        self._synced_bytes = 0
+        self._written_back = 0
         self._digest = hashlib.sha256()
         self.sealed = SealedFile(self._descriptor) if encrypted else None
         self._open = Lock()
@@ -141,12 +142,19 @@ class TemporaryFile:
                 self._written_bytes += len(data)
             if self.sealed is not None:
                 self.sealed.flush()
-            if self._written_bytes - self._synced_bytes >= limits.SNAPSHOT_WRITE_BACK_BYTES:
-                # Not for safety: a gigabyte of dirty pages would make the log's next sync wait for all of them.
-                os.fdatasync(self._descriptor)
-                self._synced_bytes = self._written_bytes
 
         return write
+
+    @property
+    def should_write_back(self) -> bool:
+        """Whether so much was written that the disk is to take it: see `write_back`."""
+        return self._written_bytes - self._written_back >= limits.SNAPSHOT_WRITE_BACK_BYTES
+
+    def write_back(self) -> None:
+        """Wait until the disk has what was written, on a thread, beside others. Not for safety: a gigabyte of dirty
+        pages would make the log's next sync wait for all of them. Raises OSError."""
+        self._written_back = self._written_bytes
+        os.fdatasync(self._descriptor)
 
     def read(self, position: int) -> bytes:
         """A piece of what was written; empty at the end, and once it was removed. Raises OSError, DamagedError."""

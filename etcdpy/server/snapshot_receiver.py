@@ -183,6 +183,8 @@ class SnapshotReceiver:
                 if file.size_bytes > limits.SNAPSHOT_BYTES_MAX:
                     raise SnapshotRefused(f"it is larger than {limits.SNAPSHOT_BYTES_MAX} bytes")
                 await self._workers.run(file.take())
+                if file.should_write_back:
+                    await self._workers.run(file.write_back)
         await self._workers.run(file.take())
 
     async def _take_in(self, file: TemporaryFile, new_state: NewState, message: Message) -> Received:

@@ -112,26 +112,35 @@ class StateFile:
 
     async def _fill(self) -> None:
         self._held()  # it may be long ago that this was laid out
-        writing: asyncio.Future[None] | None = None
+        file = self._file
+        assert file is not None
+        writing = writing_back = None
 
         async def write() -> None:
-            nonlocal writing
-            assert self._file is not None
-            if self._file.should_write:
-                # One piece is written while the next is made.
+            """Keep the disk busy with one piece while the next is made."""
+            nonlocal writing, writing_back
+            if file.should_write:
                 if writing is not None:
                     await self._workers.ended(writing)
                 self._held()
-                writing = self._begin_write(self._file)
+                writing = self._begin_write(file)
+            if file.should_write_back:
+                if writing_back is not None:
+                    await self._workers.ended(writing_back)
+                self._held()
+                writing_back = self._workers.begin(file.write_back)
             self._held()
 
         try:
             await run_paced(write_steps(self, self._buckets, self._layout), write)
         finally:
-            if writing is not None:
-                await self._workers.ended(writing)
-        assert self._file is not None
-        await self._workers.ended(self._begin_write(self._file))
+            try:
+                if writing is not None:
+                    await self._workers.ended(writing)
+            finally:
+                if writing_back is not None:
+                    await self._workers.ended(writing_back)
+        await self._workers.ended(self._begin_write(file))
 
     def write(self, data: bytes) -> None:
         """Put `data` behind what the file has."""
