@@ -470,13 +470,19 @@ SNAPSHOT_THREADS: Final = 4
 SNAPSHOT_WRITE_BYTES: Final = 1 << 20
 """Written to a snapshot's file at a time."""
 
+SNAPSHOT_WAITING_BYTES_MAX: Final = 4 << 20
+"""Of a snapshot's file that are made and wait to be written, unless one record is larger."""
+
 SNAPSHOT_WRITE_BACK_BYTES: Final = 4 << 20
 """Written to it before the disk is made to take it."""
 
-SNAPSHOT_RECENT_BYTES: Final = 4 << 20
+SNAPSHOT_DIRTY_BYTES_MAX: Final = 16 << 20
+"""Written to it while the disk has not taken what came before."""
+
+SNAPSHOT_RECENT_BYTES: Final = 8 << 20
 """Of a snapshot's file that stays in memory after it was written: its readers mostly keep up with who makes it."""
 
-SNAPSHOT_READ_BYTES: Final = 256 * 1024
+SNAPSHOT_READ_BYTES: Final = 1 << 20
 """Read from it at a time, for one member."""
 
 SNAPSHOT_DISK_RESERVE_BYTES: Final = 64 << 20

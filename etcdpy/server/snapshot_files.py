@@ -60,6 +60,27 @@ class Workers:
         self._pool.shutdown()
 
 
+class OneAtATime:
+    """Work of one kind on a thread, each begun when the one before has ended."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._running: asyncio.Future[None] | None = None
+
+    async def offer(self, take: Callable[[], Callable[[], None]], *, urgent: bool) -> None:
+        """Run what `take` returns; if the one before still runs, wait for that, or leave it where it is not `urgent`.
+        Raises what the one before raised."""
+        if self._running is None or self._running.done() or urgent:
+            await self.ended()
+            self._running = self._workers.begin(take())
+
+    async def ended(self) -> None:
+        """Wait for the last one. Raises what it raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            await self._workers.ended(running)
+
+
 async def run_paced(steps: Generator[Any, None, T], between: Callable[[], Awaitable[None]]) -> T:
     """What `steps` returns. Its slices hold the loop for a moment only. While there is other work they leave it most of
     the time; where a turn of the loop in between shows that there is none, they go on at once."""
@@ -100,10 +121,12 @@ class TemporaryFile:
         self.path = path
         self.size_bytes = 0
         self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        """What was given and not taken."""
         # Private: it holds everything that clients stored.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._written_bytes = 0
+        self.written_bytes = 0
+        """What can be read."""
         self._written_back = 0
         self._digest = hashlib.sha256()
         self.sealed = SealedFile(self._descriptor) if encrypted else None
@@ -113,7 +136,7 @@ class TemporaryFile:
     def write(self, data: bytes) -> None:
         """Take `data`, to be written behind what it has."""
         self._waiting.append(data)
-        self._waiting_bytes += len(data)
+        self.waiting_bytes += len(data)
         self.size_bytes += len(data)
 
     @property
@@ -121,39 +144,34 @@ class TemporaryFile:
         """Of all that was written."""
         return self._digest.digest()
 
-    @property
-    def should_write(self) -> bool:
-        """Whether so much waits that it is worth a trip to the disk."""
-        return self._waiting_bytes >= limits.SNAPSHOT_WRITE_BYTES
-
     def take(self) -> Callable[[], None]:
         """A call that writes what waits; for one thread at a time. Raises OSError."""
         waiting, self._waiting = self._waiting, []
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
 
         def write() -> None:
             check_room(self.path.parent, 0)
             for data in waiting:
                 if self.sealed is None:
-                    write_all(self._descriptor, data, self._written_bytes)
+                    write_all(self._descriptor, data, self.written_bytes)
                 else:
-                    self.sealed.write(data, self._written_bytes)
+                    self.sealed.write(data, self.written_bytes)
                 self._digest.update(data)
-                self._written_bytes += len(data)
+                self.written_bytes += len(data)
             if self.sealed is not None:
                 self.sealed.flush()
 
         return write
 
     @property
-    def should_write_back(self) -> bool:
-        """Whether so much was written that the disk is to take it: see `write_back`."""
-        return self._written_bytes - self._written_back >= limits.SNAPSHOT_WRITE_BACK_BYTES
+    def dirty_bytes(self) -> int:
+        """What was written since the last `write_back` began."""
+        return self.written_bytes - self._written_back
 
     def write_back(self) -> None:
         """Wait until the disk has what was written, on a thread, beside others. Not for safety: a gigabyte of dirty
         pages would make the log's next sync wait for all of them. Raises OSError."""
-        self._written_back = self._written_bytes
+        self._written_back = self.written_bytes
         os.fdatasync(self._descriptor)
 
     def read(self, position: int) -> bytes:

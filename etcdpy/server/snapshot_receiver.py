@@ -178,12 +178,12 @@ class SnapshotReceiver:
         """Raises OSError, also when the disk has no room, ConnectionError when the leader goes away."""
         async for piece in body:
             file.write(piece)
-            if file.should_write:
+            if file.waiting_bytes >= limits.SNAPSHOT_WRITE_BYTES:
                 self._check_wanted(message)
                 if file.size_bytes > limits.SNAPSHOT_BYTES_MAX:
                     raise SnapshotRefused(f"it is larger than {limits.SNAPSHOT_BYTES_MAX} bytes")
                 await self._workers.run(file.take())
-                if file.should_write_back:
+                if file.dirty_bytes >= limits.SNAPSHOT_WRITE_BACK_BYTES:
                     await self._workers.run(file.write_back)
         await self._workers.run(file.take())
 

@@ -18,7 +18,7 @@ from etcdpy import limits
 from etcdpy.interchange.bolt_writer import Layout, layout_steps, write_steps
 from etcdpy.interchange.export import buckets_of
 from etcdpy.server import logs
-from etcdpy.server.snapshot_files import TemporaryFile, Workers, check_room, run_paced
+from etcdpy.server.snapshot_files import OneAtATime, TemporaryFile, Workers, check_room, run_paced
 from etcdpy.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -53,8 +53,6 @@ class StateFile:
         self._is_over = False
         self._recent: deque[tuple[int, bytes]] = deque()
         """What was made last, and where it lies: all that is not written yet, and some more."""
-        self._written = 0
-        """Bytes that can be read from the disk."""
         self._failure: Exception | None = None
         self._progress = asyncio.Event()
         """There is more to read, or there is a failure; another event follows."""
@@ -114,53 +112,35 @@ class StateFile:
         self._held()  # it may be long ago that this was laid out
         file = self._file
         assert file is not None
-        writing = writing_back = None
+        writing, writing_back = OneAtATime(self._workers), OneAtATime(self._workers)
 
-        async def write() -> None:
-            """Keep the disk busy with one piece while the next is made."""
-            nonlocal writing, writing_back
-            if file.should_write:
-                if writing is not None:
-                    await self._workers.ended(writing)
-                self._held()
-                writing = self._begin_write(file)
-            if file.should_write_back:
-                if writing_back is not None:
-                    await self._workers.ended(writing_back)
-                self._held()
-                writing_back = self._workers.begin(file.write_back)
+        async def keep_writing() -> None:
+            waiting, dirty = file.waiting_bytes, file.dirty_bytes
+            if waiting >= limits.SNAPSHOT_WRITE_BYTES:
+                await writing.offer(file.take, urgent=waiting >= limits.SNAPSHOT_WAITING_BYTES_MAX)
+            if dirty >= limits.SNAPSHOT_WRITE_BACK_BYTES:
+                await writing_back.offer(lambda: file.write_back, urgent=dirty >= limits.SNAPSHOT_DIRTY_BYTES_MAX)
             self._held()
 
         try:
-            await run_paced(write_steps(self, self._buckets, self._layout), write)
+            await run_paced(write_steps(self, self._buckets, self._layout), keep_writing)
         finally:
             try:
-                if writing is not None:
-                    await self._workers.ended(writing)
+                await writing.ended()
             finally:
-                if writing_back is not None:
-                    await self._workers.ended(writing_back)
-        await self._workers.ended(self._begin_write(file))
+                await writing_back.ended()
+        await self._workers.run(file.take())
 
     def write(self, data: bytes) -> None:
         """Put `data` behind what the file has."""
         assert self._file is not None
         self._recent.append((self._file.size_bytes, data))
         self._file.write(data)
-        while self._recent[0][0] + len(self._recent[0][1]) <= self._written - limits.SNAPSHOT_RECENT_BYTES:
+        start, oldest = self._recent[0]
+        while start + len(oldest) <= self._file.written_bytes - limits.SNAPSHOT_RECENT_BYTES:
             self._recent.popleft()
+            start, oldest = self._recent[0]
         self._tell()
-
-    def _begin_write(self, file: TemporaryFile) -> asyncio.Future[None]:
-        size = file.size_bytes
-
-        def note(done: asyncio.Future[None]) -> None:
-            if not done.cancelled() and done.exception() is None:
-                self._written = size
-
-        writing = self._workers.begin(file.take())
-        writing.add_done_callback(note)
-        return writing
 
     def _tell(self) -> None:
         progress, self._progress = self._progress, asyncio.Event()
@@ -178,9 +158,9 @@ class StateFile:
         """The file's content, as it comes. Raises OSError, StorageError, and Cancelled where the rest will not come."""
         position = 0
         while position < self.size_bytes:
+            assert self._file is not None
             piece = self._recent_from(position)
-            if not piece and position < self._written:
-                assert self._file is not None
+            if not piece and position < self._file.written_bytes:
                 piece = await self._workers.run(partial(self._file.read, position))
                 if not piece:
                     raise Cancelled  # the file was removed
