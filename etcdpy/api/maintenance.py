@@ -102,13 +102,12 @@ class Backup(Protocol):
         """Of the file."""
         ...
 
-    @property
-    def sha256(self) -> bytes:
-        """Of the content, once all pieces were taken."""
-        ...
-
     def pieces(self) -> AsyncIterator[bytes]:
         """Its content, in pieces of any size, as it is made. Raises OSError."""
+        ...
+
+    async def sha256(self) -> bytes:
+        """Of the content, once it is whole. Raises OSError."""
         ...
 
 
@@ -228,7 +227,7 @@ class MaintenanceService:
                     remaining -= len(blob)
                     call.send(_snapshot_part(remaining, blob, version))
                 await call.wait_writable(limits.SNAPSHOT_SENT_AHEAD_BYTES)
-            call.send(_snapshot_part(0, backup.sha256, version))
+            call.send(_snapshot_part(0, await backup.sha256(), version))
 
 
 def _snapshot_part(remaining: int, blob: bytes, version: str) -> bytes:

@@ -62,12 +62,6 @@ class StateFile:
         """Of the file, once it is laid out."""
         return self._layout.size_bytes
 
-    @property
-    def sha256(self) -> bytes:
-        """Of the content, once it is filled."""
-        assert self._file is not None
-        return self._file.sha256
-
     # --- making it ---
 
     async def lay_out(self) -> None:
@@ -98,9 +92,9 @@ class StateFile:
             failure = error
         finally:
             self._failure = failure
+            self._is_filling = False
             self._tell()
             self.let_go_of_state()
-            self._is_filling = False
             self._remove()
         if failure is None:
             took = perf_counter() - began
@@ -171,6 +165,15 @@ class StateFile:
                 raise self._failure
             else:
                 await self._progress.wait()
+
+    async def sha256(self) -> bytes:
+        """Of the content, once all of it is written. Raises what `pieces` does."""
+        while self._is_filling:
+            await self._progress.wait()
+        if self._failure is not None:
+            raise self._failure
+        assert self._file is not None
+        return self._file.sha256
 
     def _recent_from(self, position: int) -> bytes:
         """What is in memory of the content from there on, up to a piece's end; may be nothing."""
