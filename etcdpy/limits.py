@@ -482,6 +482,9 @@ SNAPSHOT_DIRTY_BYTES_MAX: Final = 16 << 20
 SNAPSHOT_RECENT_BYTES: Final = 8 << 20
 """Of a snapshot's file that stays in memory after it was written: its readers mostly keep up with who makes it."""
 
+SNAPSHOT_READER_SECONDS: Final = 0.02
+"""How long who makes it waits for a reader to take a piece, once for so much. A reader of 13 MB/s keeps up."""
+
 SNAPSHOT_READ_BYTES: Final = 1 << 20
 """Read from it at a time, for one member."""
 

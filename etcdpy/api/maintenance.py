@@ -107,7 +107,7 @@ class Backup(Protocol):
         ...
 
     async def sha256(self) -> bytes:
-        """Of the content, once it is whole. Raises OSError."""
+        """Of the content, once all pieces were taken."""
         ...
 
 

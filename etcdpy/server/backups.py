@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from etcdpy import limits
 from etcdpy.errors import Code, StatusError, Timeout, TooManyRequests
 from etcdpy.server import logs
+from etcdpy.server.snapshot_files import OneAtATime, Workers
 from etcdpy.server.state_file import Cancelled, StateFile
 from etcdpy.storage.errors import StorageError
 
@@ -18,12 +20,52 @@ if TYPE_CHECKING:
     from typing import Any
 
     from etcdpy.histogram import Histogram
-    from etcdpy.server.snapshot_files import Workers
     from etcdpy.storage.engine import Engine
 
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 log = logs.get("etcdserver")
+
+
+class SavedFile:
+    """A state's file with its hash, for one reader; the api room's Backup."""
+
+    def __init__(self, file: StateFile, workers: Workers) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._hashing = OneAtATime(workers)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """See Backup."""
+        return self._file.size_bytes
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """See Backup."""
+        async for piece in self._file.pieces():
+            self._waiting.append(piece)
+            self._waiting_bytes += len(piece)
+            if self._waiting_bytes >= limits.SNAPSHOT_WRITE_BYTES:
+                await self._hashing.offer(self._take, urgent=self._waiting_bytes >= limits.SNAPSHOT_WAITING_BYTES_MAX)
+            yield piece
+
+    def _take(self) -> Callable[[], None]:
+        waiting, self._waiting = self._waiting, []
+        self._waiting_bytes = 0
+
+        def update() -> None:
+            for piece in waiting:
+                self._digest.update(piece)
+
+        return update
+
+    async def sha256(self) -> bytes:
+        """See Backup."""
+        await self._hashing.offer(self._take, urgent=True)
+        await self._hashing.ended()
+        return self._digest.digest()
 
 
 class Backups:
@@ -37,7 +79,7 @@ class Backups:
         self._files: list[StateFile] = []
 
     @asynccontextmanager
-    async def backup(self) -> AsyncIterator[StateFile]:
+    async def backup(self) -> AsyncIterator[SavedFile]:
         """See BackupSource. The log need not be held: nobody goes on from this file."""
         if len(self._files) >= limits.SNAPSHOTS_SAVED_AT_ONCE:
             raise TooManyRequests
@@ -52,7 +94,7 @@ class Backups:
             self._spawn(file.fill())
             fields = {"total-bytes": file.size_bytes}
             log.info("sending database snapshot to client", **fields)
-            yield file
+            yield SavedFile(file, self._workers)
             log.info("successfully sent database snapshot to client", **fields, took=perf_counter() - began)
         except Cancelled:
             raise Timeout from None  # another member's state takes this one's place; clients ask again

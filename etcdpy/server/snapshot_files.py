@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -120,29 +119,26 @@ class TemporaryFile:
     def __init__(self, path: Path, *, encrypted: bool = False) -> None:
         self.path = path
         self.size_bytes = 0
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[int, bytes]] = []
         self.waiting_bytes = 0
         """What was given and not taken."""
         # Private: it holds everything that clients stored.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self.written_bytes = 0
-        """What can be read."""
-        self._written_back = 0
-        self._digest = hashlib.sha256()
+        self.written_to = 0
+        """Where the last bytes end that were written: so far it can be read."""
+        self._written_bytes = 0
+        self._written_back_bytes = 0
         self.sealed = SealedFile(self._descriptor) if encrypted else None
         self._open = Lock()
         """Nobody closes it under a reader."""
 
-    def write(self, data: bytes) -> None:
-        """Take `data`, to be written behind what it has."""
-        self._waiting.append(data)
+    def write(self, data: bytes, position: int | None = None) -> None:
+        """Take `data`, to be written there, behind everything it was given before; by default right behind."""
+        if position is not None:
+            self.size_bytes = position
+        self._waiting.append((self.size_bytes, data))
         self.waiting_bytes += len(data)
         self.size_bytes += len(data)
-
-    @property
-    def sha256(self) -> bytes:
-        """Of all that was written."""
-        return self._digest.digest()
 
     def take(self) -> Callable[[], None]:
         """A call that writes what waits; for one thread at a time. Raises OSError."""
@@ -151,13 +147,13 @@ class TemporaryFile:
 
         def write() -> None:
             check_room(self.path.parent, 0)
-            for data in waiting:
+            for position, data in waiting:
                 if self.sealed is None:
-                    write_all(self._descriptor, data, self.written_bytes)
+                    write_all(self._descriptor, data, position)
                 else:
-                    self.sealed.write(data, self.written_bytes)
-                self._digest.update(data)
-                self.written_bytes += len(data)
+                    self.sealed.write(data, position)
+                self.written_to = position + len(data)
+                self._written_bytes += len(data)
             if self.sealed is not None:
                 self.sealed.flush()
 
@@ -166,12 +162,12 @@ class TemporaryFile:
     @property
     def dirty_bytes(self) -> int:
         """What was written since the last `write_back` began."""
-        return self.written_bytes - self._written_back
+        return self._written_bytes - self._written_back_bytes
 
     def write_back(self) -> None:
         """Wait until the disk has what was written, on a thread, beside others. Not for safety: a gigabyte of dirty
         pages would make the log's next sync wait for all of them. Raises OSError."""
-        self._written_back = self.written_bytes
+        self._written_back_bytes = self._written_bytes
         os.fdatasync(self._descriptor)
 
     def read(self, position: int) -> bytes:

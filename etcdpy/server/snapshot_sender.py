@@ -52,6 +52,8 @@ class Carrier(Protocol):
 class SharedFile(StateFile):
     """The state as of one index in a file, for as long as somebody is being sent it."""
 
+    _IS_SHARED = True
+
     def __init__(self, engine: Engine, workers: Workers, make_seconds: Histogram) -> None:
         super().__init__(engine, workers, make_seconds)
         assert self._view is not None

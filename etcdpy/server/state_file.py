@@ -1,9 +1,9 @@
 """The applied state as of one moment, in a file of etcd's format, made in slices while writes go on.
 
-    view -> laid out: the size is known, and reading may begin -> filled: made, hashed and written, followed by readers
+    view -> laid out: the size is known, and reading may begin -> filled, followed by readers
 
-A reader that keeps up takes what was made from memory, a slower one from the disk. The view is let go as soon as all is
-written, however slow the readers are.
+What was made last is in memory, what comes before that on the disk, unless nobody will read it any more. So a reader
+that keeps up needs no disk, and the view is let go as soon as all is made, however slow the readers are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Cancelled(Exception):
 
 
 class StateFile:
-    """Takes its view of the state when it is made. Raises StorageError."""
+    """Takes its view of the state when it is made, and has one reader. Raises StorageError."""
+
+    _IS_SHARED = False
+    """Whether others may come and read it from the start."""
 
     def __init__(self, engine: Engine, workers: Workers, make_seconds: Histogram) -> None:
         self._engine = engine
@@ -51,8 +54,16 @@ class StateFile:
         self._is_filling = False
         """Or about to: `end` leaves the file to `fill` then."""
         self._is_over = False
+        self._made_bytes = 0
         self._recent: deque[tuple[int, bytes]] = deque()
-        """What was made last, and where it lies: all that is not written yet, and some more."""
+        """What was made last, and where it lies."""
+        self._recent_bytes = 0
+        self._read_bytes = 0
+        """What nobody needs any more."""
+        self._taken = asyncio.Event()
+        """The reader has taken a piece; another event follows."""
+        self._runs_ahead_to = 0
+        """Nobody waits for the reader before so much is made."""
         self._failure: Exception | None = None
         self._progress = asyncio.Event()
         """There is more to read, or there is a failure; another event follows."""
@@ -114,26 +125,40 @@ class StateFile:
                 await writing.offer(file.take, urgent=waiting >= limits.SNAPSHOT_WAITING_BYTES_MAX)
             if dirty >= limits.SNAPSHOT_WRITE_BACK_BYTES:
                 await writing_back.offer(lambda: file.write_back, urgent=dirty >= limits.SNAPSHOT_DIRTY_BYTES_MAX)
+            await self._wait_for_reader()
             self._held()
 
         try:
             await run_paced(write_steps(self, self._buckets, self._layout), keep_writing)
+            await writing.offer(file.take, urgent=True)
         finally:
             try:
                 await writing.ended()
             finally:
                 await writing_back.ended()
-        await self._workers.run(file.take())
+
+    async def _wait_for_reader(self) -> None:
+        """Leave the disk out of it for a reader who nearly keeps up; for another one go on for a while."""
+        while not self._IS_SHARED and self._made_bytes - self._read_bytes > limits.SNAPSHOT_RECENT_BYTES:
+            if self._made_bytes < self._runs_ahead_to:
+                return
+            try:
+                await asyncio.wait_for(self._taken.wait(), limits.SNAPSHOT_READER_SECONDS)
+            except TimeoutError:
+                self._runs_ahead_to = self._made_bytes + limits.SNAPSHOT_RECENT_BYTES
+                return
 
     def write(self, data: bytes) -> None:
         """Put `data` behind what the file has."""
         assert self._file is not None
-        self._recent.append((self._file.size_bytes, data))
-        self._file.write(data)
-        start, oldest = self._recent[0]
-        while start + len(oldest) <= self._file.written_bytes - limits.SNAPSHOT_RECENT_BYTES:
-            self._recent.popleft()
-            start, oldest = self._recent[0]
+        self._recent.append((self._made_bytes, data))
+        self._made_bytes += len(data)
+        self._recent_bytes += len(data)
+        while self._recent_bytes > limits.SNAPSHOT_RECENT_BYTES and len(self._recent) > 1:
+            start, oldest = self._recent.popleft()
+            self._recent_bytes -= len(oldest)
+            if start + len(oldest) > self._read_bytes:
+                self._file.write(oldest, start)
         self._tell()
 
     def _tell(self) -> None:
@@ -154,26 +179,21 @@ class StateFile:
         while position < self.size_bytes:
             assert self._file is not None
             piece = self._recent_from(position)
-            if not piece and position < self._file.written_bytes:
+            if not piece and position < self._file.written_to:
                 piece = await self._workers.run(partial(self._file.read, position))
                 if not piece:
                     raise Cancelled  # the file was removed
             if piece:
                 position += len(piece)
+                if not self._IS_SHARED:
+                    self._read_bytes = position
+                    taken, self._taken = self._taken, asyncio.Event()
+                    taken.set()
                 yield piece
             elif self._failure is not None:
                 raise self._failure
             else:
                 await self._progress.wait()
-
-    async def sha256(self) -> bytes:
-        """Of the content, once all of it is written. Raises what `pieces` does."""
-        while self._is_filling:
-            await self._progress.wait()
-        if self._failure is not None:
-            raise self._failure
-        assert self._file is not None
-        return self._file.sha256
 
     def _recent_from(self, position: int) -> bytes:
         """What is in memory of the content from there on, up to a piece's end; may be nothing."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import threading
 import time
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -325,9 +324,8 @@ def unreadable(*_: object) -> None:
     raise StorageError("it cannot be read")
 
 
-def no_room(path: Path, size_bytes: int) -> None:
-    assert size_bytes >= 0
-    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def refused(tmp_path: Path, kind: type[Exception], prepare: Callable[[World, Message, bytes], bytes]) -> None:
@@ -372,7 +370,7 @@ def test_a_snapshot_of_another_index_is_refused(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_refuses(tmp_path: Path) -> None:
     def full(_world: World, _message: Message, content: bytes) -> bytes:
-        snapshot_files.check_room = no_room
+        snapshot_files.check_room = cast("Any", no_room)
         return content
 
     refused(tmp_path, OSError, full)
@@ -568,40 +566,42 @@ def make_large(world: World) -> None:
 
 
 def test_a_backup_is_read_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even before it is written; the view is needed no longer than that takes, and the hash is that of all."""
-    writes: list[Path] = []
-    go_on = threading.Event()
-
-    def write(path: Path, _size_bytes: int) -> None:
-        writes.append(path)
-        assert len(writes) == 1 or go_on.wait(10)
-
-    async def scene(leader: World, _follower: World) -> None:
-        make_large(leader)
-        monkeypatch.setattr(snapshot_files, "check_room", write)
-        async with backups_of(leader).backup() as file:
-            content = b"".join([piece async for piece in file.pieces()])
-            assert len(content) == file.size_bytes
-            assert leader.engine._open_views, "it is being written"
-            asyncio.get_running_loop().call_later(0.05, go_on.set)
-            assert await file.sha256() == hashlib.sha256(content).digest()
-            assert not leader.engine._open_views
-
-    play(tmp_path, scene)
-
-
-def test_a_slow_reader_takes_a_backup_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", 0)
+    """Who keeps up needs no disk."""
+    monkeypatch.setattr(limits, "SNAPSHOT_SLICE_SECONDS", 1e-5)
+    monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", 500_000)
+    monkeypatch.setattr(snapshot_files, "write_all", no_room)
 
     async def scene(leader: World, _follower: World) -> None:
         make_large(leader)
         async with backups_of(leader).backup() as file:
             taking = file.pieces()
             parts = [await anext(taking)]
-            digest = await file.sha256()
+            assert leader.engine._open_views, "it is being made"
+            parts += [piece async for piece in taking]
+            assert sum(map(len, parts)) == file.size_bytes
+            assert await file.sha256() == hashlib.sha256(b"".join(parts)).digest()
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("recent_bytes", [0, 1_000_000])
+def test_a_slow_reader_takes_a_backup_from_the_disk(
+    tmp_path: Path, recent_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view is let go before."""
+    monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", recent_bytes)
+    monkeypatch.setattr(limits, "SNAPSHOT_SLICE_SECONDS", 1e-5)
+
+    async def scene(leader: World, _follower: World) -> None:
+        make_large(leader)
+        async with backups_of(leader).backup() as file:
+            taking = file.pieces()
+            parts = [await anext(taking) for _ in range(3)]
+            await leader.settle()
             assert not leader.engine._open_views
             parts += [piece async for piece in taking]
-            assert hashlib.sha256(b"".join(parts)).digest() == digest
+            assert sum(map(len, parts)) == file.size_bytes
+            assert await file.sha256() == hashlib.sha256(b"".join(parts)).digest()
 
     play(tmp_path, scene)
 
@@ -619,6 +619,7 @@ def test_a_backup_that_cannot_be_made_says_so(
 
     async def scene(leader: World, _follower: World) -> None:
         make_large(leader)
+        monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", 0)
         backups = backups_of(leader)
 
         def spoil() -> None:
@@ -634,6 +635,7 @@ def test_a_backup_that_cannot_be_made_says_so(
             async with backups.backup() as file:
                 if late:
                     spoil()
+                    await asyncio.sleep(0.1)  # not keeping up, so that the disk is needed
                 await exhausted(file.pieces())
 
         async def fail_to_save() -> None:
