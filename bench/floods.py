@@ -2,7 +2,8 @@
 
 For each attack one fresh member, one client that puts one key after the other, and the attacker as a process of its own
 with a lower priority, since its work would be done on another host. A line tells the client's rate before and during,
-and the member's resident memory before, at its peak, and after.
+what share of it, and of the member's processor time, the client kept, and the member's resident memory before, at its
+peak, and after.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Figures:
     connections: int
     before_per_second: float
     during_per_second: float
+    before_cpu_seconds: float
+    """The member's, for one put."""
+    during_cpu_seconds: float
     before_bytes: int
     peak_bytes: int
     after_bytes: int
@@ -56,8 +60,14 @@ class Figures:
         """The share of its rate that the client kept."""
         return self.during_per_second / self.before_per_second
 
+    @property
+    def kept_of_processor(self) -> float:
+        """The share of the member's time that the client kept, however much other programs left to the member."""
+        return self.before_cpu_seconds / self.during_cpu_seconds
+
     def __str__(self) -> str:
-        rates = f"{self.before_per_second:6.0f}/s -> {self.during_per_second:6.0f}/s ({self.kept:4.0%})"
+        kept = f"{self.kept:4.0%}, of the member's time {self.kept_of_processor:4.0%}"
+        rates = f"{self.before_per_second:6.0f}/s -> {self.during_per_second:6.0f}/s ({kept})"
         memory = " -> ".join(f"{each / 2**20:.0f}" for each in (self.before_bytes, self.peak_bytes, self.after_bytes))
         return f"{self.kind:16} {self.connections:6} connections   puts {rates}   resident MiB {memory}"
 
@@ -72,6 +82,13 @@ def put_rate(client: Client, seconds: float, *, watched: bool = False) -> float:
         client.put(b"honest/%d" % (count % 1000), b"v" * 256)
         count += 1
     return count / seconds
+
+
+def put_cost(member: Member, client: Client, seconds: float, *, watched: bool = False) -> tuple[float, float]:
+    """`put_rate`, and the member's CPU seconds for one put."""
+    before = member.cpu_seconds()
+    rate = put_rate(client, seconds, watched=watched)
+    return rate, (member.cpu_seconds() - before) / (rate * seconds)
 
 
 @contextmanager
@@ -97,11 +114,12 @@ def measure(kind: str, directory: Path, tls: TlsFiles, *, connections: int, seco
     ):
         put_rate(client, seconds / 2)
         before_bytes = member.rss_bytes()
-        before = put_rate(client, seconds)
+        before, before_cpu = put_cost(member, client, seconds)
         with attack(kind, member, connections):
-            during = put_rate(client, seconds, watched=kind == "slow-readers")
+            during, during_cpu = put_cost(member, client, seconds, watched=kind == "slow-readers")
         after_bytes = settle(member, client, before_bytes)
-        return Figures(kind, connections, before, during, before_bytes, member.rss_peak_bytes(), after_bytes)
+        rates = (before, during, before_cpu, during_cpu)
+        return Figures(kind, connections, *rates, before_bytes, member.rss_peak_bytes(), after_bytes)
 
 
 def settle(member: Member, client: Client, wanted_bytes: int) -> int:

@@ -26,7 +26,8 @@ CONNECTIONS = {
     "half-handshakes": 100,
 }
 KEPT_MIN = 0.35
-"""Of the client's rate. The promise is half; beside the rest of the tests the attacker takes a processor from both."""
+"""Of the client's rate, or of the member's processor time where the rest of the tests leaves both next to nothing. The
+promise is half; beside those tests the attacker takes a processor from both."""
 MARGIN_BYTES = 40 << 20
 TRIES = 3
 
@@ -36,9 +37,10 @@ def test_an_honest_client_beside(kind: str, tmp_path: Path) -> None:
     tls = tls_files(TestAuthority(tmp_path))
     for number in range(TRIES):
         figures = measure(kind, tmp_path / str(number), tls, connections=CONNECTIONS[kind], seconds=1.5)
-        if figures.kept >= KEPT_MIN:
+        kept = max(figures.kept, figures.kept_of_processor)
+        if kept >= KEPT_MIN:
             break
-    assert figures.kept >= KEPT_MIN, figures
+    assert kept >= KEPT_MIN, figures
     assert figures.after_bytes - figures.before_bytes < MARGIN_BYTES, figures
 
 
