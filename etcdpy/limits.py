@@ -264,9 +264,9 @@ CONTROL_FRAMES_BURST: Final = 10_000
 CONTROL_FRAMES_PER_SECOND: Final = 5000
 """Such frames a client may go on with, beside those that answer what it was sent: at most 1 % of a core."""
 
-CONTROL_FRAME_PER_SENT_BYTES: Final = 64
-"""Every so many bytes sent earn a client one control frame: small watch events each may be answered by a
-WINDOW_UPDATE or a bandwidth-estimation PING."""
+CONTROL_FRAME_PER_SENT_BYTES: Final = 16
+"""Every so many bytes sent earn a client one control frame. grpc's C library answers each answer to a put, 51 bytes, by
+a WINDOW_UPDATE, 30,000 a second; small watch events also by a bandwidth-estimation PING."""
 
 EMPTY_FRAMES_BURST: Final = 500
 """DATA without a byte (and without END_STREAM) and empty CONTINUATION frames at once; no client needs one."""

@@ -467,7 +467,9 @@ class Http2Connection(Sender):
             if payload == _DRAIN_PING:
                 self.finish_drain()
             return
-        self.out.append(frames.ping(payload, ack=True))
+        answer = frames.ping(payload, ack=True)
+        self._guard.control.earn(-len(answer) / limits.CONTROL_FRAME_PER_SENT_BYTES)  # what `sent` gives for it
+        self.out.append(answer)
         self.ping_acks += 1
         sent = self.take_sent_mark()
         self._guard.ping(self.service.now(), has_streams=bool(self.streams), sent_since=sent)

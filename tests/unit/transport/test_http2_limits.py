@@ -65,9 +65,14 @@ def test_ping_flood_without_streams() -> None:
 
 
 def test_ping_flood_where_pings_are_free() -> None:
+    """What answers them earns nothing."""
     wire = Wire(ping_min_seconds=0)
     wire.request(1, path="/t.T/Hold")
-    flood(wire, frames.ping(b"12345678", ack=False), limits.CONTROL_FRAMES_BURST, b"too many control frames")
+    one = frames.ping(b"12345678", ack=False)
+    for _ in range(limits.CONTROL_FRAMES_BURST - 1):
+        wire.send(one)
+        wire.connection.sent(len(frames.ping(b"12345678", ack=True)))
+    flood(wire, one, 1, b"too many control frames")
 
 
 def test_window_update_flood() -> None:
@@ -80,6 +85,14 @@ def test_what_is_sent_earns_control_frames() -> None:
         wire.send(frames.window_update(0, 1))
     wire.connection.sent(10 * limits.CONTROL_FRAME_PER_SENT_BYTES)
     flood(wire, frames.window_update(0, 1), 10, b"too many control frames")
+
+
+def test_a_window_update_for_each_answer_is_no_flood() -> None:
+    wire = Wire()
+    for _ in range(5 * limits.CONTROL_FRAMES_BURST):
+        wire.send(frames.window_update(0, 1))
+        wire.connection.sent(51)
+    assert wire.goaway() is None
 
 
 def test_priority_and_unknown_frame_flood() -> None:
