@@ -175,9 +175,10 @@ class TemporaryFile:
         with self._open:
             if self._descriptor < 0:
                 return b""
+            size = min(limits.SNAPSHOT_READ_BYTES, max(0, self.written_to - position))
             if self.sealed is not None:
-                return self.sealed.read(position, limits.SNAPSHOT_READ_BYTES)
-            return os.pread(self._descriptor, limits.SNAPSHOT_READ_BYTES, position)
+                return self.sealed.read(position, size)
+            return os.pread(self._descriptor, size, position)
 
     def remove(self) -> None:
         """It is not needed any more. Again is no error."""
