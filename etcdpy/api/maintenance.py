@@ -212,7 +212,7 @@ class MaintenanceService:
         call.finish(self._header.embed(current) + response.SerializeToString())
 
     async def snapshot(self, call: StreamCall) -> None:
-        """Maintenance.Snapshot: the file in messages of etcd's size, then its SHA-256 in one more. No header.
+        """Maintenance.Snapshot: the file in messages as it is made, then its SHA-256 in one more. No header.
 
         For root alone: it holds all keys.
         """
