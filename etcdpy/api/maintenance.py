@@ -220,12 +220,14 @@ class MaintenanceService:
         parse(rpc_pb2.SnapshotRequest, await call.receive() or b"")
         version = self._state.storage_version
         async with self._backups.backup() as backup:
-            remaining = backup.size_bytes
+            remaining, size = backup.size_bytes, limits.SNAPSHOT_FIRST_BLOB_BYTES
             async for piece in backup.pieces():
-                for start in range(0, len(piece), limits.SNAPSHOT_BLOB_BYTES):
-                    blob = piece[start : start + limits.SNAPSHOT_BLOB_BYTES]
+                start = 0
+                while blob := piece[start : start + size]:
+                    start += len(blob)
                     remaining -= len(blob)
                     call.send(_snapshot_part(remaining, blob, version))
+                    size = limits.SNAPSHOT_BLOB_BYTES
                 await call.wait_writable(limits.SNAPSHOT_SENT_AHEAD_BYTES)
             call.send(_snapshot_part(0, await backup.sha256(), version))
 

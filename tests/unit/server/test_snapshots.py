@@ -3,169 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
 import time
-from contextlib import AsyncExitStack
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from etcdpy import limits
-from etcdpy.apply.alarms import AlarmStore
-from etcdpy.auth.store import AuthStore
-from etcdpy.auth.tokens import SimpleTokens
-from etcdpy.errors import StatusError, Timeout, TooManyRequests
-from etcdpy.histogram import SNAPSHOT_SECONDS, Histogram
 from etcdpy.interchange.bolt_format import DamagedFileError
-from etcdpy.lease.lessor import Lessor
-from etcdpy.membership.members import Member, Membership
 from etcdpy.mvcc.store import Store
-from etcdpy.proto import raft_pb2, rpc_pb2
-from etcdpy.raft.message import Message
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.server import snapshot_files, state_file
-from etcdpy.server.backups import Backups
-from etcdpy.server.snapshot_files import Workers
-from etcdpy.server.snapshot_receiver import SnapshotReceiver, SnapshotRefused
-from etcdpy.server.snapshot_sender import SnapshotSender
-from etcdpy.storage.errors import StorageError
+from etcdpy.server.snapshot_receiver import SnapshotRefused
+from tests.support.snapshots import (
+    OWN,
+    World,
+    exhausted,
+    make_large,
+    no_room,
+    play,
+    snapshot_message,
+    unreadable,
+)
 from tests.support.storage import flush, new_engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from etcdpy.backend import Backend
     from etcdpy.peer.posting import SnapshotBody
-
-OWN = {"leader": 0x11, "follower": 0x22}
-
-
-class World:
-    """The rooms of a member over a real engine, with raft and the network played."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path = path / name
-        self.engine = new_engine(self.path)
-        backend = self.engine.state
-        self.lessor = self.make_lessor(backend)
-        self.store = Store(backend, self.lessor)
-        self.store.changes = []
-        self.membership = Membership(backend)
-        self.membership.found(7, OWN[name])
-        self.alarms = AlarmStore(backend)
-        self.auth = AuthStore(backend, SimpleTokens(300))
-        self.applier = cast("Any", SimpleNamespace(applied_index=0, applied_term=0, restore=lambda: None))
-        self.resynced: list[int] = []
-        self.hub = cast("Any", SimpleNamespace(resync=self.resynced.append))
-        self.stepped: list[Message] = []
-        self.wanted = True
-        self.waiting = 0
-        self.events: list[str] = []
-        self.reports: list[tuple[int, bool]] = []
-        self.carry: Callable[[Message, SnapshotBody], None] = lambda _message, body: body.close()
-        self.workers = Workers()
-        self.tasks: list[asyncio.Task[None]] = []
-        self.sender = SnapshotSender(self.engine, self, self.workers, self.spawn)
-        self.receiver = SnapshotReceiver(self, self, self.workers, self.spawn)
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        self.tasks.append(asyncio.get_running_loop().create_task(coroutine))
-        return self.tasks[-1]
-
-    async def settle(self) -> None:
-        while not all(task.done() for task in self.tasks):
-            await asyncio.wait(self.tasks)
-        for task in self.tasks:
-            task.result()
-
-    async def end(self) -> None:
-        self.sender.close()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        self.workers.close()
-        self.engine.close()
-
-    def leftovers(self) -> set[str]:
-        return {each.name for each in (self.path / "member").iterdir()} - {"FORMAT", "LOCK", "log", "state"}
-
-    def apply(self, index: int, term: int = 1) -> None:
-        self.applier.applied_index, self.applier.applied_term = index, term
-        self.engine.set_applied(index, term)
-
-    # --- Carrier ---
-
-    def send_snapshot(self, message: Message, body: SnapshotBody) -> None:
-        self.carry(message, body)
-
-    def snapshot_sent(self, member: int, ok: bool) -> None:
-        self.reports.append((member, ok))
-
-    def leads(self, term: int) -> bool:
-        return term == 1
-
-    # --- Surroundings ---
-
-    def make_lessor(self, backend: Backend) -> Lessor:
-        return Lessor(backend, minimum_ttl=1)
-
-    def step(self, message: Message) -> None:
-        self.stepped.append(message)
-        if self.wanted and message.snapshot is not None:
-            self.waiting = message.snapshot.metadata.index
-
-    def waiting_snapshot(self) -> int:
-        return self.waiting
-
-    def before_install(self) -> None:
-        self.events.append("before")
-        self.sender.let_go_of_state()
-
-    def state_is_replaced(self) -> None:
-        self.events.append("replaced")
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SNAPSHOT_PAUSE_SECONDS", 0)
-    monkeypatch.setattr(limits, "SNAPSHOT_WRITE_BYTES", 20_000)
-
-
-def play(path: Path, scene: Callable[[World, World], Awaitable[None]]) -> None:
-    async def run() -> None:
-        leader, follower = World(path, "leader"), World(path, "follower")
-        fill(leader)
-        try:
-            await scene(leader, follower)
-        finally:
-            await leader.end()
-            await follower.end()
-            assert leader.leftovers() == set()
-
-    asyncio.run(run())
-
-
-def fill(world: World) -> None:
-    for lease in range(1, 20):
-        world.lessor.grant(lease, 100, 0.0)
-    for number in range(2000):
-        world.store.put(b"k%04d" % (number % 700), b"%d" % number * 10, lease=1 + number % 19 if number % 3 == 0 else 0)
-    world.store.delete_range(b"k0000", b"k0005")
-    world.alarms.activate(OWN["leader"], rpc_pb2.NOSPACE)
-    for name, identity in OWN.items():
-        world.membership.add(Member(identity, (f"http://{name}:2380",), name))
-    world.engine.set_conf_state(ConfState(tuple(sorted(OWN.values()))))
-    world.apply(50)
-    flush(world.engine)
-    world.store.put(b"last", b"not flushed")
-    world.store.changes = []
-
-
-def snapshot_message(to: str = "follower", index: int = 50, term: int = 1) -> Message:
-    metadata = raft_pb2.SnapshotMetadata(index=index, term=1, conf_state=ConfState(tuple(OWN.values())).to_proto())
-    snapshot = raft_pb2.Snapshot(metadata=metadata)
-    return Message(raft_pb2.MsgSnap, to=OWN[to], from_=OWN["leader"], term=term, snapshot=snapshot)
+    from etcdpy.raft.message import Message
+    from etcdpy.storage.errors import StorageError
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
@@ -318,14 +185,6 @@ def test_a_snapshot_that_cannot_be_made_is_reported(
         assert len(leader.reports) == 2, "the next one is tried"
 
     play(tmp_path, scene)
-
-
-def unreadable(*_: object) -> None:
-    raise StorageError("it cannot be read")
-
-
-def no_room(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def refused(tmp_path: Path, kind: type[Exception], prepare: Callable[[World, Message, bytes], bytes]) -> None:
@@ -499,159 +358,6 @@ def test_a_waiter_that_is_cancelled_lets_its_thread_end_first() -> None:
 
     asyncio.run(scene())
     assert ended == ["thread", "waiter"]
-
-
-# --- for clients ---
-
-
-def backups_of(world: World) -> Backups:
-    return Backups(world.engine, world.workers, Histogram(SNAPSHOT_SECONDS), world.spawn)
-
-
-def test_backups_are_bounded_and_give_their_files_back(tmp_path: Path) -> None:
-    async def scene(leader: World, _follower: World) -> None:
-        backups = backups_of(leader)
-        async with AsyncExitStack() as stack:
-            for _ in range(limits.SNAPSHOTS_SAVED_AT_ONCE):
-                await stack.enter_async_context(backups.backup())
-            assert len(leader.leftovers()) == limits.SNAPSHOTS_SAVED_AT_ONCE
-            with pytest.raises(TooManyRequests):
-                await stack.enter_async_context(backups.backup())
-        async with backups.backup() as file:
-            content = b"".join([piece async for piece in file.pieces()])
-            assert len(content) == file.size_bytes
-            leader.store.put(b"later", b"is not part of it")
-        assert b"not flushed" in content
-        assert b"is not part of it" not in content
-        assert not leader.engine._holds, "nobody goes on from a backup"
-
-    play(tmp_path, scene)
-
-
-def test_a_backup_that_is_cancelled_frees_its_file(tmp_path: Path) -> None:
-    async def scene(leader: World, _follower: World) -> None:
-        backups = backups_of(leader)
-        begun = asyncio.Event()
-
-        async def save() -> None:
-            async with backups.backup() as file:
-                async for _ in file.pieces():
-                    begun.set()
-                    await asyncio.sleep(60)
-
-        task = leader.spawn(save())
-        await begun.wait()
-        assert len(leader.leftovers()) == 1
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        leader.tasks.remove(task)
-        async with backups.backup():
-            pass
-        await leader.settle()
-
-    play(tmp_path, scene)
-
-
-async def exhausted(pieces: AsyncIterator[bytes]) -> None:
-    async for _ in pieces:
-        pass
-
-
-def make_large(world: World) -> None:
-    """Several slices of a file."""
-    for number in range(3000):
-        world.store.put(b"large%d" % number, b"x" * 1000)
-    world.store.changes = []
-
-
-def test_a_backup_is_read_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who keeps up needs no disk."""
-    monkeypatch.setattr(limits, "SNAPSHOT_SLICE_SECONDS", 1e-5)
-    monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", 500_000)
-    monkeypatch.setattr(snapshot_files, "write_all", no_room)
-
-    async def scene(leader: World, _follower: World) -> None:
-        make_large(leader)
-        async with backups_of(leader).backup() as file:
-            taking = file.pieces()
-            parts = [await anext(taking)]
-            assert leader.engine._open_views, "it is being made"
-            parts += [piece async for piece in taking]
-            assert sum(map(len, parts)) == file.size_bytes
-            assert await file.sha256() == hashlib.sha256(b"".join(parts)).digest()
-
-    play(tmp_path, scene)
-
-
-@pytest.mark.parametrize("recent_bytes", [0, 1_000_000])
-def test_a_slow_reader_takes_a_backup_from_the_disk(
-    tmp_path: Path, recent_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The view is let go before."""
-    monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", recent_bytes)
-    monkeypatch.setattr(limits, "SNAPSHOT_SLICE_SECONDS", 1e-5)
-
-    async def scene(leader: World, _follower: World) -> None:
-        make_large(leader)
-        async with backups_of(leader).backup() as file:
-            taking = file.pieces()
-            parts = [await anext(taking) for _ in range(3)]
-            await leader.settle()
-            assert not leader.engine._open_views
-            parts += [piece async for piece in taking]
-            assert sum(map(len, parts)) == file.size_bytes
-            assert await file.sha256() == hashlib.sha256(b"".join(parts)).digest()
-
-    play(tmp_path, scene)
-
-
-@pytest.mark.parametrize("reason", ["replaced", "disk full", "state unreadable"])
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "in the middle"])
-def test_a_backup_that_cannot_be_made_says_so(
-    tmp_path: Path, reason: str, late: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = {
-        "replaced": Timeout.message,
-        "disk full": "etcdserver: failed to make the snapshot: No space left on device",
-        "state unreadable": "etcdserver: failed to make the snapshot: the state cannot be read",
-    }
-
-    async def scene(leader: World, _follower: World) -> None:
-        make_large(leader)
-        monkeypatch.setattr(limits, "SNAPSHOT_RECENT_BYTES", 0)
-        backups = backups_of(leader)
-
-        def spoil() -> None:
-            if reason == "disk full":
-                monkeypatch.setattr(snapshot_files if late else state_file, "check_room", no_room)
-            elif reason == "state unreadable":
-                spoiled = state_file if late else leader.engine
-                monkeypatch.setattr(spoiled, "write_steps" if late else "frozen_view", unreadable)
-            elif late:
-                backups.let_go_of_state()
-
-        async def save() -> None:
-            async with backups.backup() as file:
-                if late:
-                    spoil()
-                    await asyncio.sleep(0.1)  # not keeping up, so that the disk is needed
-                await exhausted(file.pieces())
-
-        async def fail_to_save() -> None:
-            with pytest.raises(Timeout if reason == "replaced" else StatusError) as raised:
-                await save()
-            assert raised.value.message == expected[reason]
-
-        if not late:
-            spoil()
-        leader.spawn(fail_to_save())
-        await asyncio.sleep(0)
-        if not late:
-            backups.let_go_of_state()
-        await leader.settle()
-
-    play(tmp_path, scene)
 
 
 def test_a_member_hears_that_the_rest_of_a_snapshot_will_not_come(tmp_path: Path) -> None:
