@@ -61,16 +61,18 @@ def put_record(key: bytes, create: int, mod: int, version: int, value: bytes, le
 
 
 def put_records(
-    keys: Sequence[bytes], values: Sequence[bytes], creates: Sequence[int], first_mod: int, versions: Sequence[int]
-) -> list[bytes]:
-    """The records of puts without leases whose main revisions follow each other from `first_mod` on."""
+    keys: list[bytes], values: list[bytes], creates: list[int], first_mod: int, versions: list[int]
+) -> tuple[list[bytes], int]:
+    """The records of puts without leases whose main revisions follow each other from `first_mod` on, and how many bytes
+    their keys and values have."""
     records: list[bytes] = []
-    add, join = records.append, b"".join
     small, small_end = SMALL, SMALL_END
-    mod = first_mod
-    for key, value, create, version in zip(keys, values, creates, versions, strict=True):
+    size = 0
+    for position, key in enumerate(keys):
+        value, create, mod, version = values[position], creates[position], first_mod + position, versions[position]
         mod_bytes = varint(mod)
         key_bytes, value_bytes = len(key), len(value)
+        size += key_bytes + value_bytes
         parts = [
             b"\x0a",
             small[key_bytes] if key_bytes < small_end else varint(key_bytes),
@@ -83,10 +85,11 @@ def put_records(
             small[version] if version < small_end else varint(version),
         ]
         if value_bytes:
-            parts += (b"\x2a", small[value_bytes] if value_bytes < small_end else varint(value_bytes), value)
-        add(join(parts))
-        mod += 1
-    return records
+            parts.append(b"\x2a")
+            parts.append(small[value_bytes] if value_bytes < small_end else varint(value_bytes))
+            parts.append(value)
+        records.append(b"".join(parts))
+    return records, size
 
 
 def first_record(key: bytes, revision: int, value: bytes, lease: int) -> bytes:

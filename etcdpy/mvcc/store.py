@@ -34,7 +34,7 @@ from etcdpy.mvcc.revision import SUB_BITS, TOMBSTONE_MARK, disk_key, disk_keys, 
 from etcdpy.mvcc.write import WriteTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
     from types import TracebackType
     from typing import TypeAlias
 
@@ -212,23 +212,24 @@ class Store:
         self.current_revision = main
         return self.put_at(main << SUB_BITS, key, value, lease)
 
-    def put_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> int:
+    def put_run(self, keys: list[bytes], values: list[bytes]) -> int:
         """Set keys, each in a transaction of its own. Returns the first one's main revision; the others' follow.
 
         The same as `put` for each, without a lease, in two thirds of the time: what they have in common is done once.
         """
         first, count = self.current_revision + 1, len(keys)
         self.current_revision += count
-        packed = range(first << SUB_BITS, (first + count) << SUB_BITS, 1 << SUB_BITS)
+        revisions = range(first << SUB_BITS, (first + count) << SUB_BITS, 1 << SUB_BITS)
+        packed = list(revisions)
         creates, versions = self.index.put_run(keys, packed)
-        records = put_records(keys, values, creates, first, versions)
+        records, put_bytes = put_records(keys, values, creates, first, versions)
         self.backend.put_many(disk_keys(packed), records)
         size = sum(map(len, records))
-        self.cache.add_run(packed, records, size)
+        self.cache.add_run(revisions, records, size)
         self.record_count += count
         self._record_bytes += size
         self.puts += count
-        self.put_bytes += sum(map(len, keys)) + sum(map(len, values))
+        self.put_bytes += put_bytes
         if self.changes is not None:
             self.changes += zip(packed, keys, repeat(False), records, strict=False)
         if self._lease_of:
