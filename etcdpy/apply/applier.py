@@ -13,7 +13,7 @@ from mypy_extensions import mypyc_attr
 from etcdpy import limits
 from etcdpy.apply.auth_requests import AuthRequests
 from etcdpy.apply.authorized import Authorizer
-from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode, stamp_of
+from etcdpy.apply.entry_data import REQUEST_ID_BYTES, TAGS, decode, plain_put_in, stamp_of
 from etcdpy.apply.plain_put import PlainPut
 from etcdpy.apply.quota import OverQuota, Quota, hold
 from etcdpy.apply.restricted import restrict
@@ -140,8 +140,10 @@ class Applier:
         self._takes_puts = True
         """No alarm stands against them, and the quota is far."""
         self._long: _Long | None = None
-        self._run: list[tuple[Proposal | None, PlainPut]] = []
-        """Plain puts that follow each other and are not stored yet; empty between two calls."""
+        # Plain puts that follow each other and are not stored yet, and who waits for each; empty between two calls.
+        self._run_keys: list[bytes] = []
+        self._run_values: list[bytes] = []
+        self._run_proposals: list[Proposal | None] = []
 
     def hold_quota(self, quota: Quota | None) -> None:
         """Look at each request whether it goes beyond the quota; None: there is plenty of room, so nobody looks."""
@@ -173,59 +175,71 @@ class Applier:
         """
         assert self._long is None, "an entry is still being applied"
         began = self._stopwatch()
-        applied, handlers, counts, registry = self.applied_index, self._handlers, self.counts, self.registry
-        foreign, guard = self.foreign_counts, self._guard
-        counts.clear()
-        foreign.clear()
-        run = self._run
+        applied, registry, guard = self.applied_index, self.registry, self._guard
+        self.counts.clear()
+        self.foreign_counts.clear()
+        keys, values, proposals = self._run_keys, self._run_values, self._run_proposals
         for entry in entries:
             if entry.index <= applied:
                 continue
             applied += 1
             assert entry.index == applied, f"entry {entry.index} comes where {applied} is due"
+            data = entry.data
             proposal: Proposal | None = entry.proposal  # type: ignore[assignment]
             if registry:
-                proposal = registry.pop(entry.data[-REQUEST_ID_BYTES:], proposal)
+                proposal = registry.pop(data[-REQUEST_ID_BYTES:], proposal)
             if proposal is None:
-                if entry.type or not entry.data:
+                if entry.type or not data:
                     # A new leader's first entry has no data: it only shows that the leader can commit.
                     self._apply_other(entry)
                     continue
-                kind, request = decode(entry.data)
+                if guard is None and self._takes_puts:
+                    key, value = plain_put_in(data)
+                    if key:
+                        keys.append(key)
+                        values.append(value)
+                        proposals.append(None)
+                        continue
+                kind, request = decode(data)
             else:
                 kind, request = proposal.kind, proposal.request
             if guard is not None:
-                guard.signer = proposal.signer if proposal is not None else self._auth.signer(stamp_of(entry.data))
+                guard.signer = proposal.signer if proposal is not None else self._auth.signer(stamp_of(data))
             if request.__class__ is PlainPut and self._takes_puts and (guard is None or guard.lets_put(request.key)):
-                run.append((proposal, request))
+                keys.append(request.key)
+                values.append(request.value)
+                proposals.append(proposal)
                 continue
-            if run:
+            if keys:
                 self._apply_run()
-            self._applying = applied
-            try:
-                outcome = handlers[kind](request)
-            except EtcdError as error:
-                self._fail(kind, proposal, error)
-                continue
-            if outcome.__class__ is not tuple:
-                self._long = _Long(entry, kind, proposal, outcome)  # type: ignore[arg-type]
+            if not self._apply_request(entry, kind, request, proposal):
                 entries = entries[: entries.index(entry)]
                 applied -= 1
                 break
-            key = kind, True
-            counts[key] = counts.get(key, 0) + 1
-            if proposal is not None:
-                proposal.answer(outcome)
-            else:
-                foreign[key] = foreign.get(key, 0) + 1
-            handlers, guard = self._handlers, self._guard  # an alarm or the users' switch may have changed them
-        if run:
+            guard = self._guard  # the users' switch may have changed it
+        if keys:
             self._apply_run()
         if entries:
             self.applied_index, self.applied_term = applied, entries[-1].term
         elapsed = self._stopwatch() - began
         self._note_durations(elapsed / max(len(entries), 1))
         return elapsed
+
+    def _apply_request(self, entry: Entry, kind: str, request: Any, proposal: Proposal | None) -> bool:
+        """Apply what is no plain put. False where it is to be applied in slices."""
+        self._applying = entry.index
+        try:
+            outcome = self._handlers[kind](request)
+        except EtcdError as error:
+            self._fail(kind, proposal, error)
+            return True
+        if outcome.__class__ is not tuple:
+            self._long = _Long(entry, kind, proposal, outcome)  # type: ignore[arg-type]
+            return False
+        self._count(kind, proposal, success=True)
+        if proposal is not None:
+            proposal.answer(outcome)
+        return True
 
     # --- what takes slices ---
 
@@ -276,20 +290,21 @@ class Applier:
 
     def _apply_run(self) -> None:
         """Store the plain puts that have gathered, and answer whoever proposed them here."""
-        run = self._run
-        keys, values = [request.key for _, request in run], [request.value for _, request in run]
-        revision = self._store.put_run(keys, values)
+        proposals = self._run_proposals
+        revision = self._store.put_run(self._run_keys, self._run_values)
         foreign = 0
-        for proposal, _ in run:
+        for proposal in proposals:
             if proposal is not None:
                 proposal.answer((revision, b""))
             else:
                 foreign += 1
             revision += 1
-        self.counts[_PUT_DONE] = self.counts.get(_PUT_DONE, 0) + len(run)
+        self.counts[_PUT_DONE] = self.counts.get(_PUT_DONE, 0) + len(proposals)
         if foreign:
             self.foreign_counts[_PUT_DONE] = self.foreign_counts.get(_PUT_DONE, 0) + foreign
-        run.clear()
+        self._run_keys.clear()
+        self._run_values.clear()
+        proposals.clear()
 
     def _fail(self, kind: str, proposal: Proposal | None, error: EtcdError) -> None:
         # etcd counts an attempt to compact twice as a success.
@@ -312,7 +327,7 @@ class Applier:
             histogram.observe_many(mean, count)
 
     def _apply_other(self, entry: Entry) -> None:
-        if self._run:
+        if self._run_keys:
             self._apply_run()
         if entry.type:
             self._change_members(entry)

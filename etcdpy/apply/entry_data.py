@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from etcdpy.apply.plain_put import read_put
+from etcdpy.apply.plain_put import key_and_value, read_put
 from etcdpy.proto import raft_internal_pb2
 from etcdpy.wire import varint
 
@@ -114,15 +114,11 @@ def stamp_of(data: bytes) -> bytes:
 
     Hot road on followers while users are switched on, so a put is cut by hand here too: 0.5 us.
     """
-    if len(data) > 3 and data[0] == _PUT_TAG:
-        size, start = data[1], 2
-        if size >= 0x80:
-            size, start = size & 0x7F | data[2] << 7, 3
-        start += size
-        # Ours: the header is the end, and the id its last field.
-        ours = data[start : start + 2] == _HEADER_TAG and data[start + 3 : start + 4] == _NAME_TAG
-        if size < 0x4000 and ours and data[start + 2] == len(data) - start - 3:
-            return data[start + 3 : -_ID_FIELD_BYTES]
+    _, end = _put_within(data)
+    # Ours: the header is the end, and the id its last field.
+    ours = data[end : end + 2] == _HEADER_TAG and data[end + 3 : end + 4] == _NAME_TAG
+    if ours and data[end + 2] == len(data) - end - 3:
+        return data[end + 3 : -_ID_FIELD_BYTES]
     header = raft_internal_pb2.InternalRaftRequest.FromString(data).header
     header.ClearField("ID")
     return header.SerializeToString(deterministic=True)
@@ -133,11 +129,10 @@ def is_put(data: bytes) -> bool:
     return len(data) > 0 and data[0] == _PUT_TAG
 
 
-def decode(data: bytes) -> tuple[str, Any]:
-    """The kind of request in an entry's payload, and the request. Raises UnknownRequest, DecodeError.
+def _put_within(data: bytes) -> tuple[int, int]:
+    """Where the put in a payload begins and ends; 0, 0 where it holds none, or one of 16 KB or more.
 
-    Hot road on followers, where nearly all is puts. Every member writes the request first and its header behind it, so
-    a put is cut out by hand: 0.6 us, against 1.4 us through the generated class.
+    Every member writes the request first and its header behind it, so a put can be cut out by hand.
     """
     if len(data) > 3 and data[0] == _PUT_TAG:
         size, start = data[1], 2
@@ -145,7 +140,27 @@ def decode(data: bytes) -> tuple[str, Any]:
             size, start = size & 0x7F | data[2] << 7, 3
         # A longer length would have a third byte, and more than this here.
         if size < 0x4000 and start + size <= len(data):
-            return "put", read_put(data[start : start + size])
+            return start, start + size
+    return 0, 0
+
+
+def plain_put_in(data: bytes) -> tuple[bytes, bytes]:
+    """Key and value of the plain put in an entry's payload; an empty key where it holds anything else.
+
+    Hot road on followers, where nearly all is puts: 0.3 us less than by `decode`.
+    """
+    start, end = _put_within(data)
+    return key_and_value(data, start, end)
+
+
+def decode(data: bytes) -> tuple[str, Any]:
+    """The kind of request in an entry's payload, and the request. Raises UnknownRequest, DecodeError.
+
+    0.6 us for a put, against 1.4 us through the generated class.
+    """
+    start, end = _put_within(data)
+    if end:
+        return "put", read_put(data[start:end])
     for descriptor, value in raft_internal_pb2.InternalRaftRequest.FromString(data).ListFields():
         if descriptor.name not in _NOT_REQUESTS:
             return descriptor.name, value

@@ -28,19 +28,26 @@ class PlainPut:
 def read_put(body: bytes) -> PlainPut | rpc_pb2.PutRequest:
     """The request in `body`, the wire form of a PutRequest. Raises google.protobuf's DecodeError.
 
-    Hot road: 0.4 us, against 0.5 us for the generated class and 0.05 us for each field that is then asked for. Keys up
-    to 127 bytes and values up to 16 KB are read here, in the one order in which every client writes them.
+    Hot road: 0.4 us, against 0.5 us for the generated class and 0.05 us for each field that is then asked for.
     """
-    size = len(body)
-    if size > 4 and body[0] == _KEY_TAG:
-        key_bytes = body[1]
-        key_end = key_bytes + 2
-        if 0 < key_bytes < 0x80 and key_end + 2 < size and body[key_end] == _VALUE_TAG:
-            value_bytes = body[key_end + 1]
-            start = key_end + 2
-            if value_bytes >= 0x80 > body[start]:
-                value_bytes = value_bytes & 0x7F | body[start] << 7
-                start += 1
-            if start + value_bytes == size:
-                return PlainPut(body[2:key_end], body[start:])
-    return rpc_pb2.PutRequest.FromString(body)
+    key, value = key_and_value(body, 0, len(body))
+    return PlainPut(key, value) if key else rpc_pb2.PutRequest.FromString(body)
+
+
+def key_and_value(data: bytes, start: int, end: int) -> tuple[bytes, bytes]:
+    """Those of the plain put whose wire form is data[start:end]; an empty key where that is anything else.
+
+    Keys up to 127 bytes and values up to 16 KB are read here, in the one order in which every client writes them.
+    """
+    if end - start > 4 and data[start] == _KEY_TAG:
+        key_bytes = data[start + 1]
+        key_end = start + 2 + key_bytes
+        if 0 < key_bytes < 0x80 and key_end + 2 < end and data[key_end] == _VALUE_TAG:
+            value_bytes = data[key_end + 1]
+            value_start = key_end + 2
+            if value_bytes >= 0x80 > data[value_start]:
+                value_bytes = value_bytes & 0x7F | data[value_start] << 7
+                value_start += 1
+            if value_start + value_bytes == end:
+                return data[start + 2 : key_end], data[value_start:end]
+    return b"", b""
