@@ -63,9 +63,10 @@ if TYPE_CHECKING:
 
 log = logs.get("etcdmain")
 
-THREAD_SWITCH_SECONDS: Final = 0.0002
+THREAD_SWITCH_SECONDS: Final = 0.001
 """How long the disk thread waits for the interpreter when it has a job: the default of 5 ms would keep a batch from the
-disk for as long as the loop goes on applying the one before."""
+disk for as long as the loop goes on applying the one before. 0.2 ms cost a member of three 1 % more under full load,
+for the times that the loop is taken off its processor."""
 
 _REOPEN: Final = -1
 
