@@ -150,9 +150,12 @@ class KeyIndex:
     def live(self) -> SortedList[bytes]:
         """The sorted keys whose newest revision is a put."""
         if self._unsorted:
-            add_all(self._live, self._unsorted)
-            self._unsorted = []
+            self._sort()
         return self._live
+
+    def _sort(self) -> None:
+        add_all(self._live, self._unsorted)
+        self._unsorted = []
 
     def _created(self, keys: list[bytes]) -> None:
         """Have new keys sorted before `live` is read again.
@@ -162,8 +165,7 @@ class KeyIndex:
         """
         self._unsorted += keys
         if len(self._unsorted) >= INDEX_UNSORTED_KEYS_MAX:
-            add_all(self._live, self._unsorted)
-            self._unsorted = []
+            self._sort()
 
     def _note_in_journal(self, keys: list[bytes], stamps: list[Any]) -> None:
         self._journal_keys += keys
@@ -201,8 +203,8 @@ class KeyIndex:
         return history
 
     def put_run(self, keys: list[bytes], packed: list[Any]) -> tuple[list[int], list[int]]:
-        """Note one put after the other, at main revisions that follow each other. Returns, for each, the main revision
-        that created its key and its version.
+        """Note puts, one at least, at main revisions that follow each other. Returns, for each, the main revision that
+        created its key and its version.
 
         Hot road: 0.6 us for a new key among 60,000.
         """
