@@ -83,7 +83,8 @@ def measure(workloads: list[Workload], sides: list[Kind], rounds: int, *, quick:
                     print(
                         f"round {number + 1}/{rounds}  {workload.name:<10} {report.side_label(workload, name):<13} "
                         f"{report.rate_text(result.rate):>10}/s  "
-                        f"p99 {result.p99_ms:8.2f} ms  {result.server_us:7.1f} us of server CPU",
+                        f"p99 {result.p99_ms:8.2f} ms  {result.server_us:7.1f} us of server CPU, "
+                        f"{result.generator_us:.1f} of the generator's",
                         file=sys.stderr,
                         flush=True,
                     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.sync_check import SyncCheck
     from bench.workloads import Workload
 
-_FIGURES: Final = ("rate", "p50_ms", "p99_ms", "server_us", "rss_mb", "revisions")
+_FIGURES: Final = ("rate", "p50_ms", "p99_ms", "server_us", "generator_us", "rss_mb", "revisions")
 
 
 WITHOUT_USERS: Final = "without users"

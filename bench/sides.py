@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ class Result:
     """User and system CPU time of all server processes, all threads, microseconds a request."""
     rss_mb: float
     revisions: int
+    generator_us: float = 0.0
+    """The same of the load generator; 0 where that is no process of its own. A request is the same work for it whoever
+    answers: on a machine whose speed changes, `server_us` divided by this tells more than the rate."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -118,7 +122,9 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: Cluster
                 logins = _cpu_of_logins(workload, target, members)
             before = _revision(client, workload)
         cpu = {member.name: member.cpu_seconds() for member in members}
+        generated = _cpu_of_generators()
         load = workload.send(target, total)
+        generated = _cpu_of_generators() - generated
         running = [member for member in members if member.running]
         spent = sum(member.cpu_seconds() - cpu[member.name] for member in running) - logins
         with Client.of(running[0]) as client:
@@ -132,7 +138,14 @@ def run_once(workload: Workload, side: str, kind: Kind, total: int, tls: Cluster
             raise BenchError(
                 f"{workload.name} on {side}: only {load.data_bytes} bytes came back; some answers are errors"
             )
-        return _result(workload, side, load, spent, sum(member.rss_bytes() for member in running), gained)
+        result = _result(workload, side, load, spent, sum(member.rss_bytes() for member in running), gained)
+        return replace(result, generator_us=generated / load.requests * 1e6)
+
+
+def _cpu_of_generators() -> float:
+    """CPU seconds of processes that this one has started and waited for: no members, but for one that a load kills."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def _cpu_of_logins(workload: Workload, target: Any, members: Sequence[Member]) -> float:
