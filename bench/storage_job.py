@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etcdpy import limits
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.node import Config, RawNode
 from etcdpy.raft.types import ConfState, HardState
@@ -38,7 +37,7 @@ class Driver:
     def __init__(self, directory: Path, *, inline: bool) -> None:
         self.engine = Engine.open(directory)
         self.engine.bootstrap(ConfState((1,)), HardState())
-        self.engine.inline_sync_seconds = 1.0 if inline else 0.0
+        self.engine.inline_write_seconds = 1.0 if inline else 0.0
         self.node = RawNode(Config(id=1, storage=self.engine.log, random=random.Random(1)))
         self.loop = asyncio.get_running_loop()
         self.busy_seconds = 0.0
@@ -87,9 +86,6 @@ async def measure(root: Path, size: int, seconds: float, *, inline: bool) -> Non
     driver = Driver(directory, inline=inline)
     driver.pump()
     await driver.idle.wait()
-    if inline:
-        # Larger batches than a server would ever run on the loop, to see what the hand-over costs.
-        limits.INLINE_JOB_ENTRIES = size  # type: ignore[misc]
     driver.busy_seconds, driver.applied = 0.0, 0
     syncs = driver.engine.sync_durations
     before = (syncs.count, syncs.total)

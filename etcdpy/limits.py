@@ -420,9 +420,9 @@ more costs nothing; whoever reads one of them far back reads all, in 0.1 ms."""
 LOG_TRUNCATE_ENTRIES_PER_JOB: Final = 500
 """Deletions of truncated records of raft entries in one disk job; about 0.1 ms on the loop."""
 
-INLINE_SYNC_SECONDS: Final = 0.001
-"""While recent syncs took less than this on average, a small lone job is done on the loop: two thread hand-offs cost
-20 us or more, and a loop that stands still this long does no harm."""
+INLINE_WRITE_SECONDS: Final = 0.001
+"""While the disk takes less than this for a write, a lone job is done on the loop: a thread takes 20 us for taking it
+over and reporting it, and 0.5 ms beside a busy loop, and a loop that stands still this long does no harm."""
 
 STATE_BATCH_RECORDS: Final = 64
 """Applied records that make it worth writing them with the next batch of the log: a second write costs 15 us."""
@@ -440,11 +440,8 @@ STATE_JOBS_QUEUED_MAX: Final = 2
 """Jobs under way beyond which nothing is written early: a read looks into each of them, and a disk that is behind
 gains nothing from more."""
 
-INLINE_JOB_BYTES: Final = 64 * 1024
+INLINE_JOB_BYTES: Final = 1 << 20
 """A job with more bytes than this goes to the disk thread: writing 10 MB takes LevelDB 10 ms and more."""
-
-INLINE_JOB_ENTRIES: Final = 8
-"""A job with more entries than this goes to the disk thread: there is load, and the next batch gathers meanwhile."""
 
 DEFRAGMENT_SLICE_BYTES: Final = 32 << 20
 """About how much of the state database one slice of a defragmentation rewrites."""

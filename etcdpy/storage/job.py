@@ -28,7 +28,6 @@ class DiskJob:
     __slots__ = (
         "commit_durations",
         "data_bytes",
-        "entry_count",
         "error",
         "log_batch",
         "log_path",
@@ -37,6 +36,7 @@ class DiskJob:
         "state_batch",
         "state_path",
         "state_sync_seconds",
+        "state_write_seconds",
         "sync_durations",
         "sync_seconds",
         "sync_state",
@@ -53,11 +53,11 @@ class DiskJob:
         self.log_batch: Batch | None = None
         self.state_batch: Batch | None = None
         self.overlays: list[Overlay] = []
-        self.entry_count = 0
         self.data_bytes = 0
         """Keys and values in both batches."""
         self.must_sync = False
         self.sync_state = False
+        self.state_write_seconds = 0.0
         self.state_sync_seconds = 0.0
         self.truncate_to = 0
         """Once this job is done, the log may be truncated up to here; 0 for no change."""
@@ -71,8 +71,9 @@ class DiskJob:
             if self.state_batch is not None:
                 begin = perf_counter()
                 self.state_batch.write()
+                written = perf_counter()
+                self.state_write_seconds = written - begin
                 if self.sync_state:
-                    written = perf_counter()
                     sync_write_ahead(path)
                     self.state_sync_seconds = perf_counter() - written
                 self.commit_durations.observe(perf_counter() - begin)

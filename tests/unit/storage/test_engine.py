@@ -124,14 +124,14 @@ async def submit(engine: Engine, job: DiskJob) -> tuple[bool, str]:
     return inline, where[0]
 
 
-def test_a_lone_small_job_runs_on_the_loop_while_syncs_are_fast(engine: Engine) -> None:
+def test_a_lone_job_runs_on_the_loop_while_the_disk_is_fast(engine: Engine) -> None:
     async def play() -> None:
-        engine.inline_sync_seconds = 3600
+        engine.inline_write_seconds = 3600
         here = threading.current_thread().name
-        assert await submit(engine, engine.take_job(None, entries(engine, 1), must_sync=True)) == (True, here)
-        large = engine.take_job(None, entries(engine, limits.INLINE_JOB_ENTRIES + 1), must_sync=True)
-        assert await submit(engine, large) == (False, "etcdpy-disk")
-        engine.inline_sync_seconds = 0.0
+        for count in (1, limits.MAX_BATCH_PROPOSALS):
+            job = engine.take_job(None, entries(engine, count), must_sync=True)
+            assert await submit(engine, job) == (True, here)
+        engine.inline_write_seconds = 0.0
         slow = engine.take_job(None, entries(engine, 1), must_sync=True)
         assert await submit(engine, slow) == (False, "etcdpy-disk")
 
@@ -142,7 +142,7 @@ def test_a_lone_small_job_runs_on_the_loop_while_syncs_are_fast(engine: Engine) 
 
 def test_a_job_with_many_bytes_runs_on_the_thread(engine: Engine) -> None:
     async def play() -> None:
-        engine.inline_sync_seconds = 3600
+        engine.inline_write_seconds = 3600
         here = threading.current_thread().name
         assert await submit(engine, engine.take_job(None, entries(engine, 1), must_sync=True)) == (True, here)
         apply_to(engine, engine.log.last_index())
@@ -167,23 +167,28 @@ def test_much_open_state_is_to_be_written_early(engine: Engine) -> None:
     assert not engine.should_write_early
     state.put(b"ra", bytes(limits.STATE_BATCH_BYTES_EARLY))
     assert engine.should_write_early
-    engine._thread.queued = limits.STATE_JOBS_QUEUED_MAX
+    engine._disk.queued = limits.STATE_JOBS_QUEUED_MAX
     assert not engine.should_write_early, "the disk is behind"
-    engine._thread.queued = 0
+    engine._disk.queued = 0
     flush(engine)
 
 
-def test_the_average_decides(engine: Engine) -> None:
+def note_write(engine: Engine, *, sync: float = 0.0, state_write: float = 0.0) -> None:
+    """A job of these durations has run."""
     job = engine.take_job(None, entries(engine, 1), must_sync=True)
     job.run()
-    job.sync_seconds = 100.0
+    job.sync_seconds, job.state_write_seconds = sync, state_write
     engine._finish(job)
+
+
+def test_one_very_slow_write_sends_the_next_to_the_thread(engine: Engine) -> None:
+    note_write(engine, sync=100.0)
     loop = asyncio.new_event_loop()
     done: list[DiskJob] = []
     second = engine.take_job(None, entries(engine, 1), must_sync=True)
     assert not engine.submit(second, done.append, loop)
     third = engine.take_job(None, entries(engine, 1), must_sync=True)
-    engine.inline_sync_seconds = 3600
+    engine.inline_write_seconds = 3600
     assert not engine.submit(third, done.append, loop), "never past one that is on its way"
     while len(done) < 2:
         loop.run_until_complete(asyncio.sleep(0.001))
@@ -191,10 +196,31 @@ def test_the_average_decides(engine: Engine) -> None:
     loop.close()
 
 
+FAST, SLOW = 0.0004, 0.0015
+
+
+@pytest.mark.parametrize(
+    ("writes", "inline"),
+    [
+        pytest.param([(FAST, 0.0), (0.005, 0.0), (0.002, 0.0)] * 100, True, id="slow ones wait for a processor"),
+        pytest.param([(SLOW, 0.0)] * 200, False, id="the disk is slow"),
+        pytest.param([(FAST, SLOW)] * 200, False, id="LevelDB is behind with the state"),
+        pytest.param([(0.05, 0.0)] * 20 + [(FAST, 0.0)] * 50, True, id="it was slow for a while"),
+    ],
+)
+def test_what_writes_take_decides_where_the_next_one_runs(
+    engine: Engine, writes: list[tuple[float, float]], inline: bool
+) -> None:
+    engine.fsync = False
+    for sync, state_write in writes:
+        note_write(engine, sync=sync, state_write=state_write)
+    assert (engine._write_seconds < limits.INLINE_WRITE_SECONDS) is inline
+
+
 def test_many_jobs_in_flight_keep_their_order(tmp_path: Path) -> None:
     async def play() -> None:
         engine = new_engine(tmp_path / "data")
-        engine.inline_sync_seconds = 0.0
+        engine.inline_write_seconds = 0.0
         done: list[DiskJob] = []
         jobs = []
         for _ in range(50):
