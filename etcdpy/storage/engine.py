@@ -103,7 +103,7 @@ class Engine:
         self._undecided: NewState | None = None
         """Whose installation failed: only the next start can tell whether it counts."""
         self._chain = opened.chain
-        self._disk = DiskThread()
+        self._thread = DiskThread()
         self._write_seconds = 0.0
         """What the slower write of a job that syncs takes when nothing but the disk is in its way."""
         self._truncation_mark = 0
@@ -158,7 +158,7 @@ class Engine:
     def close(self) -> None:
         """Write what is open (unless writing failed), wait for the disk, let everything go."""
         self._end_helpers()
-        self._disk.stop()
+        self._thread.stop()
         if self._installation is not None:
             self._installed(self._installation)
         if self.failed is None and self.has_open_writes:
@@ -260,7 +260,7 @@ class Engine:
             state.open_writes >= limits.STATE_BATCH_RECORDS_EARLY or state.open_bytes >= limits.STATE_BATCH_BYTES_EARLY
         )
         free = self.failed is None and self._installation is None and not self._held
-        return large and free and self._disk.queued < limits.STATE_JOBS_QUEUED_MAX
+        return large and free and self._thread.queued < limits.STATE_JOBS_QUEUED_MAX
 
     def take_job(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool = False) -> DiskJob:
         """Close what is open into a job. Raises StorageError when an earlier job failed. Hot road."""
@@ -324,7 +324,7 @@ class Engine:
         Jobs run in the order of submission. One with nothing before it runs at once while the disk is fast: handing it
         over takes the interpreter lock three times, and at 150 entries a tenth of all that a member does for them.
         """
-        alone = self._disk.queued == 0 and job.data_bytes <= limits.INLINE_JOB_BYTES and not job.sync_state
+        alone = self._thread.queued == 0 and job.data_bytes <= limits.INLINE_JOB_BYTES and not job.sync_state
         if alone and self._write_seconds < self.inline_write_seconds:
             job.run()
             self._finish(job)
@@ -334,7 +334,7 @@ class Engine:
             self._finish(finished)
             on_done(finished)
 
-        self._disk.submit(job, finish, loop)
+        self._thread.submit(job, finish, loop)
         return False
 
     def _finish(self, job: DiskJob) -> None:
@@ -395,7 +395,7 @@ class Engine:
             self._installed(finished)
             on_done(finished)
 
-        self._disk.submit(self._installation, finish, loop)
+        self._thread.submit(self._installation, finish, loop)
 
     @property
     def installing(self) -> bool:
@@ -515,7 +515,7 @@ class Engine:
             finished.done = True
             self.failed = self.failed or finished.error
 
-        self._disk.submit(job, finish, loop)
+        self._thread.submit(job, finish, loop)
 
     @property
     def settled(self) -> bool:

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from etcdpy.storage.chain import BatchChain
     from etcdpy.storage.leveldb import Batch, Database
 
-CHAIN_PREFIX: Final[bytes] = b"meta/batch/"
-BOOTSTRAP_KEY: Final[bytes] = b"meta/bootstrap"
-HARD_STATE_KEY: Final[bytes] = b"meta/hard_state"
-IDENTITY_KEY: Final[bytes] = b"meta/identity"
-START_KEY: Final[bytes] = b"meta/start"
-FIRST_META_KEY: Final[bytes] = b"meta/"
+CHAIN_PREFIX: Final = b"meta/batch/"
+BOOTSTRAP_KEY: Final = b"meta/bootstrap"
+HARD_STATE_KEY: Final = b"meta/hard_state"
+IDENTITY_KEY: Final = b"meta/identity"
+START_KEY: Final = b"meta/start"
+FIRST_META_KEY: Final = b"meta/"
 """Entries sort before it: their indexes stay far below 0x6d << 56."""
 
 _INDEX: Final = Struct(">Q").pack

@@ -96,7 +96,7 @@ class OnDisk:
         return Engine.open(self.path, snapshot_count=SNAPSHOT_COUNT, catchup_entries=CATCHUP)
 
     def settle(self) -> None:
-        self.engine._disk.stop()
+        self.engine._thread.stop()
         self.loop.run()
 
     def reopen(self) -> None:

@@ -99,7 +99,7 @@ def fill(new_state: NewState, index: int, *, size: int = 40, term: int = 1) -> N
 def begin_install(engine: Engine, new_state: NewState) -> Installation:
     """An installation that has not run. The engine's thread is not there any more."""
     installation: list[Installation] = []
-    engine._disk.submit = lambda job, _finish, _loop: installation.append(job)  # type: ignore[method-assign,assignment,arg-type]
+    engine._thread.submit = lambda job, _finish, _loop: installation.append(job)  # type: ignore[method-assign,assignment,arg-type]
     hard_state = HardState(new_state.term, 0, new_state.index)
     engine.install(new_state, hard_state, lambda _done: None, None)  # type: ignore[arg-type]
     return installation[0]

@@ -167,9 +167,9 @@ def test_much_open_state_is_to_be_written_early(engine: Engine) -> None:
     assert not engine.should_write_early
     state.put(b"ra", bytes(limits.STATE_BATCH_BYTES_EARLY))
     assert engine.should_write_early
-    engine._disk.queued = limits.STATE_JOBS_QUEUED_MAX
+    engine._thread.queued = limits.STATE_JOBS_QUEUED_MAX
     assert not engine.should_write_early, "the disk is behind"
-    engine._disk.queued = 0
+    engine._thread.queued = 0
     flush(engine)
 
 
