@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,6 +158,18 @@ def test_a_job_with_many_bytes_runs_on_the_thread(engine: Engine) -> None:
     asyncio.run(play())
 
 
+def test_a_job_that_syncs_the_state_runs_on_the_thread(engine: Engine) -> None:
+    async def play() -> None:
+        engine.inline_write_seconds = 3600
+        engine.snapshot_count = 0
+        write_batch(engine, 2)
+        job = engine.take_job(None, entries(engine, 1), must_sync=True)
+        assert job.sync_state
+        assert await submit(engine, job) == (False, "etcdpy-disk")
+
+    asyncio.run(play())
+
+
 def test_much_open_state_is_to_be_written_early(engine: Engine) -> None:
     state = engine.state
     for number in range(limits.STATE_BATCH_RECORDS_EARLY):
@@ -194,6 +207,22 @@ def test_one_very_slow_write_sends_the_next_to_the_thread(engine: Engine) -> Non
         loop.run_until_complete(asyncio.sleep(0.001))
     assert done == [second, third]
     loop.close()
+
+
+def test_a_job_tells_how_long_the_state_took(engine: Engine) -> None:
+    write_batch(engine, 1)
+    job = engine.take_job(None, entries(engine, 1), must_sync=True)
+    write = job.state_batch.write  # type: ignore[union-attr]
+
+    class Slow:
+        def write(self) -> None:
+            time.sleep(0.02)
+            write()
+
+    job.state_batch = Slow()
+    job.run()
+    engine._finish(job)
+    assert job.state_write_seconds >= 0.02
 
 
 FAST, SLOW = 0.0004, 0.0015
