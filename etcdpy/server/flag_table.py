@@ -67,7 +67,7 @@ _MEMBER: Final = (
         inert="there are no snapshot files here",
         deprecated="--max-snapshots is deprecated since 3.6 and goes in 3.8.",
     ),
-    Flag("max-wals", Kind.UINT, "5", "Log files to keep.", inert="the raft log is one database that cuts itself"),
+    Flag("max-wals", Kind.UINT, "5", "Log files to keep.", inert="the raft log keeps the files that its entries need"),
     Flag("memory-mlock", Kind.BOOL, "false", "Lock the process in memory, so that nothing is swapped out."),
     Flag(
         "quota-backend-bytes",

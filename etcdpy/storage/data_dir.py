@@ -6,7 +6,7 @@
         FORMAT             one line: `etcdpy data <version>`
         CREATING           only while the directory is being made
         KEYS                 only with encryption: the data keys, wrapped by the operator's (data_keys.py)
-        log/               LevelDB: the raft log (with --wal-dir: <wal-dir>/log)
+        log/               segments of the raft log, see log_database (with --wal-dir: <wal-dir>/log)
         state/             LevelDB: the applied state
         state.<identity>/  LevelDB: a state received from another member; takes the place of the other at a start
         tmp-*              what is being made; removed at start
@@ -29,7 +29,7 @@ from etcdpy.storage.leveldb import sync_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 FORMAT_LINE: Final = f"etcdpy data {FORMAT_VERSION}"
 _FORMAT_SHOWN_CHARS: Final = 64
 PRIVATE_MODE: Final = 0o700

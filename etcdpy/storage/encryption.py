@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from etcdpy.storage import data_keys, raft_log
+from etcdpy.storage import data_keys
 from etcdpy.storage.data_keys import COMPLETE, DATABASES, LOG, STATE, DataKeys, Standing
 from etcdpy.storage.errors import EncryptionError
 from etcdpy.storage.meta import CHAIN_PREFIX
-from etcdpy.storage.sealed_database import Form, SealedDatabase
+from etcdpy.storage.sealed_database import Form, SealedDatabase, SealedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("etcdpy.storage")
 
-_CHAIN_PREFIXES: Final = {LOG: raft_log.CHAIN_PREFIX, STATE: CHAIN_PREFIX}
+_CHAIN_PREFIXES: Final = {LOG: b"\xff", STATE: CHAIN_PREFIX}
+"""The log has no such records: none of its keys begins so."""
 _BEGINNING: Final = Standing(plaintext=False, complete=False, done=0.0)
 
 
@@ -68,7 +69,7 @@ class Encryption:
 
     def database(self, name: str, raw: Database, path: Path) -> SealedDatabase:
         """A database of that kind, seen through its encryption."""
-        return SealedDatabase(raw, path, self._forms[name])
+        return (SealedLog if name == LOG else SealedDatabase)(raw, path, self._forms[name])
 
     def changed(self, masters: MasterKeys) -> DataKeys | None:
         """The data keys as another key file wants them, to be saved and then taken; None where they are so already.

@@ -188,12 +188,9 @@ class Engine:
         batch.put(raft_log.BOOTSTRAP_KEY, record)
         self.log.hard_state = hard_state
         self.log.conf_state = conf_state
-        size = self.log.append(batch, entries)
-        self.log.extend_chain(batch, size)
-        try:
+        self.log.append(batch, entries)
+        with leveldb.translated(self._directory.log_path):
             batch.write()
-        except leveldb.LevelError as error:
-            raise leveldb.translate(self._directory.log_path, error) from error
         self.is_new = False
 
     def write_now(self, hard_state: HardState, entries: Sequence[Entry]) -> None:
@@ -281,7 +278,6 @@ class Engine:
             size = self.log.append(batch, entries)
             if truncating:
                 self._add_truncation(batch, truncate_to)
-            self.log.extend_chain(batch, size)
             job.log_batch = batch
             job.data_bytes += size
             job.must_sync = must_sync
@@ -388,7 +384,6 @@ class Engine:
         self.log.hard_state = hard_state
         batch = self._log_database.write_batch(sync=self.fsync)
         self.log.start_anew(batch, new_state.index, new_state.term, new_state.identity)
-        self.log.extend_chain(batch, 0)
         self._installation = Installation(self._directory, new_state, batch)
 
         def finish(finished: Installation) -> None:
@@ -527,8 +522,7 @@ class Engine:
 
     def clear_database_notes(self) -> None:
         """Empty what LevelDB writes for people: it names keys."""
-        for path in (self._directory.log_path, self._state_path):
-            leveldb.clear_notes(path)
+        leveldb.clear_notes(self._state_path)
 
     def names_in_manifest(self) -> bool:
         """Whether LevelDB still remembers names of users and roles as the bounds of tables. It forgets at a start."""

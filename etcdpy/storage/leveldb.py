@@ -50,16 +50,6 @@ STATE_OPTIONS: Final[dict[str, Any]] = {
     "max_open_files": 1000,
 }
 
-LOG_OPTIONS: Final[dict[str, Any]] = {
-    "paranoid_checks": True,
-    # Entries are written once, deleted in order, and read back only at a restart or by a member that lags.
-    "write_buffer_size": 8 * MIB,
-    "max_file_size": 8 * MIB,
-    "compression": None,
-    "lru_cache_size": MIB,
-    "max_open_files": 100,
-}
-
 
 def open_database(path: Path, options: dict[str, Any], *, create: bool) -> Database:
     """Open or create the database in `path`. Raises DamagedError naming the file that LevelDB cannot make sense of."""

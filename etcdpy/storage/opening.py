@@ -7,7 +7,7 @@ import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from etcdpy.raft.types import HardState
 from etcdpy.storage import leveldb, raft_log, recovery
@@ -15,6 +15,7 @@ from etcdpy.storage.chain import BatchChain
 from etcdpy.storage.data_keys import LOG, STATE
 from etcdpy.storage.encryption import open_encryption
 from etcdpy.storage.errors import DamagedError, DataDirError
+from etcdpy.storage.log_database import create_log, open_log
 from etcdpy.storage.meta import APPLIED_KEY, CHAIN_PREFIX, CONF_STATE_KEY, IDENTITY_KEY
 from etcdpy.storage.raft_log import RaftLog
 from etcdpy.storage.recovery import Action
@@ -73,20 +74,19 @@ def open_databases(directory: DataDir, masters: MasterKeys | None = None) -> Ope
     return found
 
 
-_OPTIONS: Final[dict[str, dict[str, Any]]] = {LOG: leveldb.LOG_OPTIONS, STATE: leveldb.STATE_OPTIONS}
-
-
 def _open(opened: ExitStack, kind: str, path: Path, encryption: Encryption | None) -> Database:
-    database = leveldb.open_database(path, _OPTIONS[kind], create=False)
+    if kind == LOG:
+        database: Database = open_log(path)
+    else:
+        database = leveldb.open_database(path, leveldb.STATE_OPTIONS, create=False)
     opened.callback(database.close)
     return database if encryption is None else encryption.database(kind, database, path)
 
 
 def _recover(directory: DataDir, opened: ExitStack, encryption: Encryption | None) -> Opened:
     log_database = _open(opened, LOG, directory.log_path, encryption)
-    log_chain = BatchChain.load(log_database, raft_log.CHAIN_PREFIX, directory.log_path)
     found = recovery.read_log(log_database, directory.log_path)
-    log = RaftLog(log_database, directory.log_path, log_chain)
+    log = RaftLog(log_database, directory.log_path)
     log.restore(found.start, found.runs, found.records)
     received = _look_at_received(directory, found.identity)
     installed = received.action is Action.FINISH_INSTALL
@@ -145,7 +145,10 @@ def _create_database(
     making = path.with_name(path.name + ".new")
     try:
         shutil.rmtree(making, ignore_errors=True)
-        database = leveldb.open_database(making, _OPTIONS[kind], create=True)
+        if kind == LOG:
+            database: Database = create_log(making)
+        else:
+            database = leveldb.open_database(making, leveldb.STATE_OPTIONS, create=True)
         if encryption is not None:
             database = encryption.database(kind, database, making)
         try:

@@ -1,13 +1,13 @@
 """The raft log on disk.
 
     <index, 8 bytes big endian>   the entry of that index and those that were stored with it: see log_records
-    meta/batch/<number>           see BatchChain
     meta/bootstrap                raftpb.ConfState: the group at index 0
     meta/hard_state               term, vote, commit (8 bytes each)
     meta/identity                 16 random bytes, the same in the state database
     meta/start                    index, term of the last truncated entry (8 bytes each); 0, 0 when complete
 
-Each batch writes the hard state, so that the newest batch alone decides it. Reading goes through memory: recent wire
+How the database keeps them: see log_database. Each batch writes the hard state, so that the newest batch alone decides
+it. Reading goes through memory: recent wire
 forms (what a follower that keeps up will ask for) and the runs of equal terms, which is all that most questions need.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections import deque
-from itertools import islice
+from itertools import chain, islice
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -26,17 +26,15 @@ from etcdpy.raft.entry import Entry, decode_entry, encode_entries
 from etcdpy.raft.errors import LogCompacted, LogUnavailable
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage.errors import DamagedError
-from etcdpy.storage.leveldb import REPLACE, LevelError, translate
+from etcdpy.storage.leveldb import REPLACE
 from etcdpy.storage.log_records import MalformedRecord, join_entries, shares, split_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from etcdpy.storage.chain import BatchChain
     from etcdpy.storage.leveldb import Batch, Database
 
-CHAIN_PREFIX: Final = b"meta/batch/"
 BOOTSTRAP_KEY: Final = b"meta/bootstrap"
 HARD_STATE_KEY: Final = b"meta/hard_state"
 IDENTITY_KEY: Final = b"meta/identity"
@@ -77,10 +75,9 @@ def unpack_pair(record: bytes) -> tuple[int, int]:
 class RaftLog:
     """Implements etcdpy.raft.types.LogStorage. Writes are prepared here and done by the engine's jobs."""
 
-    def __init__(self, database: Database, path: Path, chain: BatchChain) -> None:
+    def __init__(self, database: Database, path: Path) -> None:
         self._database = database
         self._path = path
-        self._chain = chain
         self.hard_state = HardState()
         """As it will be in the next batch."""
         self.conf_state = ConfState()
@@ -157,26 +154,30 @@ class RaftLog:
             raise LogUnavailable(f"no entry {hi}: the log ends at {self._last}")
 
     def _read(self, lo: int, hi: int, max_bytes: int) -> list[Entry]:
-        first = self._records[bisect_right(self._records, lo) - 1]
+        position = bisect_right(self._records, lo) - 1
+        first = self._records[position]
         try:
-            with self._database.iterator(
-                start=_INDEX(first), stop=_INDEX(hi), include_key=False, verify_checksums=True
-            ) as records:
-                entries = _decode(islice(_wires(records), lo - first, hi - first), max_bytes)
-        except LevelError as error:
-            raise translate(self._path, error) from error
+            wires = chain.from_iterable(map(split_record, self._stored(position, hi)))
+            entries = _decode(islice(wires, lo - first, hi - first), max_bytes)
         except MalformedRecord:
             entries = []
         if not entries or entries[0].index != lo or entries[-1].index != lo + len(entries) - 1:
             raise DamagedError(f"{self._path}: entries {lo} to {hi - 1} cannot be read back; {REPLACE}")
         return entries
 
+    def _stored(self, position: int, hi: int) -> Iterator[bytes]:
+        """The records from that one on, up to the one with entry hi - 1."""
+        for first in islice(self._records, position, None):
+            if first >= hi:
+                return
+            yield self._database.get(_INDEX(first)) or b""
+
     # --- writing ---
 
     def append(self, batch: Batch, entries: Sequence[Entry]) -> int:
         """Put the hard state and `entries` into `batch`, replacing what the log holds from entries[0].index on.
 
-        Returns bytes of keys and values. Hot road: compiled, 0.2 us an entry, and as much when LevelDB writes it.
+        Returns bytes of keys and values. Hot road: compiled, 0.2 us an entry.
         """
         batch.put(HARD_STATE_KEY, _TRIPLE.pack(*self.hard_state))
         if not entries:
@@ -306,16 +307,6 @@ class RaftLog:
         if position == len(records) or records[position] != index:
             return 0
         return records[position + 1] - 1 if position + 1 < len(records) else self._last
-
-    def extend_chain(self, batch: Batch, data_bytes: int) -> None:
-        """Number the batch; see BatchChain."""
-        self._chain.extend(batch, data_bytes)
-
-
-def _wires(records: Iterable[bytes]) -> Iterator[bytes]:
-    """The entries in records. Raises MalformedRecord."""
-    for record in records:
-        yield from split_record(record)
 
 
 def _decode(values: Iterable[bytes], max_bytes: int) -> list[Entry]:

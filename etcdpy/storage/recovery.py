@@ -16,7 +16,7 @@ from etcdpy.proto import raft_pb2
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage import data_dir, raft_log
 from etcdpy.storage.errors import DamagedError
-from etcdpy.storage.leveldb import REPLACE, LevelError, describe
+from etcdpy.storage.leveldb import REPLACE
 from etcdpy.storage.log_records import MalformedRecord, split_record
 
 if TYPE_CHECKING:
@@ -249,14 +249,11 @@ def read_log(database: Database, path: Path) -> LogContent:
 
     Raises DamagedError naming the record.
     """
-    try:
-        start = _record(database, path, raft_log.START_KEY, raft_log.unpack_pair) or (0, 0)
-        hard_state = _record(database, path, raft_log.HARD_STATE_KEY, raft_log.unpack_hard_state)
-        bootstrap = _record(database, path, raft_log.BOOTSTRAP_KEY, parse_conf_state)
-        runs, last_index, records = _read_entries(database, path, start)
-        identity = database.get(raft_log.IDENTITY_KEY, verify_checksums=True) or b""
-    except LevelError as error:
-        raise DamagedError(f"{path}: {describe(error)}; {REPLACE}") from error
+    start = _record(database, path, raft_log.START_KEY, raft_log.unpack_pair) or (0, 0)
+    hard_state = _record(database, path, raft_log.HARD_STATE_KEY, raft_log.unpack_hard_state)
+    bootstrap = _record(database, path, raft_log.BOOTSTRAP_KEY, parse_conf_state)
+    runs, last_index, records = _read_entries(database, path, start)
+    identity = database.get(raft_log.IDENTITY_KEY) or b""
     return LogContent(start, runs, last_index, records, hard_state, bootstrap or ConfState(), identity)
 
 
@@ -267,22 +264,21 @@ def _read_entries(
     expected = start_index + 1
     records: list[int] = []
     runs: list[tuple[int, int]] = []
-    with database.iterator(stop=raft_log.FIRST_META_KEY, verify_checksums=True) as pairs:
-        for key, value in pairs:
-            index = int.from_bytes(key, "big")
-            records.append(index)
-            wires = _entries_of(path, index, value)
-            if index + len(wires) - 1 <= start_index:
-                continue
-            live = max(index, start_index + 1)
-            if live != expected or len(key) != 8:
-                raise DamagedError(f"{path}: {_misplaced(expected, live)}; {REPLACE}")
-            for wire in wires[live - index :]:
-                new_term = _check_entry(path, expected, term, wire)
-                if new_term != term:
-                    term = new_term
-                    runs.append((expected, term))
-                expected += 1
+    for key, value in database.iterator(stop=raft_log.FIRST_META_KEY):
+        index = int.from_bytes(key, "big")
+        records.append(index)
+        wires = _entries_of(path, index, value)
+        if index + len(wires) - 1 <= start_index:
+            continue
+        live = max(index, start_index + 1)
+        if live != expected:
+            raise DamagedError(f"{path}: {_misplaced(expected, live)}; {REPLACE}")
+        for wire in wires[live - index :]:
+            new_term = _check_entry(path, expected, term, wire)
+            if new_term != term:
+                term = new_term
+                runs.append((expected, term))
+            expected += 1
     last_index = expected - 1
     if last_index > start_index:
         runs.append((last_index, term))
@@ -316,7 +312,7 @@ def _check_entry(path: Path, index: int, term: int, wire: bytes) -> int:
 
 
 def _record(database: Database, path: Path, key: bytes, parse: Callable[[bytes], T]) -> T | None:
-    record = database.get(key, verify_checksums=True)
+    record = database.get(key)
     return None if record is None else parse_record(path, key, record, parse)
 
 

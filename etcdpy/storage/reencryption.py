@@ -24,6 +24,7 @@ from etcdpy.storage.data_keys import LOG, STATE
 from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.leveldb import REPLACE, Batch, translated
 from etcdpy.storage.log_records import split_record
+from etcdpy.storage.sealed_database import SealedLog
 from etcdpy.storage.table_rewriting import TableRewriting
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from etcdpy.storage.engine import Engine
     from etcdpy.storage.raft_log import RaftLog
-    from etcdpy.storage.sealed_database import SealedDatabase
 
 REENCRYPT_SLICE_RECORDS: Final = 500
 """Records looked at in one slice of re-encryption: 0.5 ms when none needs it, 1.5 ms when all do."""
@@ -83,6 +83,23 @@ class AsideJob:
                 self.error = error
 
 
+class _Renewal:
+    """Makes the files of the log anew, a slice in each step."""
+
+    def __init__(self, database: SealedLog, path: Path) -> None:
+        self._database = database
+        self._path = path
+        self._first = 0
+        self.finished = False
+
+    def step(self) -> None:
+        """Raises StorageError."""
+        with translated(self._path):
+            if not self._first:
+                self._first = self._database.begin_renewal()
+            self.finished = self._database.renew(self._first, REENCRYPT_SLICE_BYTES)
+
+
 def _write_batch(batch: Batch, path: Path) -> None:
     """Without a sync."""
     with translated(path):
@@ -121,7 +138,8 @@ class Reencryption:
             while not engine.settled:
                 self._check()
                 yield Turn.WAITS
-            finished = (yield from self._rewrite_tables(STATE)) and (yield from self._rewrite_tables(LOG))
+            finished = yield from self._rewrite_tables()
+            yield from self._renew_segments()
             if finished and engine.states_installed == installed and engine.settled:
                 break
         engine.clear_database_notes()
@@ -143,8 +161,8 @@ class Reencryption:
             yield Turn.WAITS
         self.done[name] = 1.0
 
-    def _note(self, name: str, database: SealedDatabase, position: bytes, size: int) -> None:
-        left = database.approximate_size(position, _LAST_KEY)
+    def _note(self, name: str, position: bytes, size: int) -> None:
+        left = self._engine.sealed(name)[0].approximate_size(position, _LAST_KEY)
         self.done[name] = max(self.done[name], min(1 - left / size, 0.99) if size else 0.0)
 
     # --- the state ---
@@ -160,7 +178,7 @@ class Reencryption:
             if following is None:
                 break
             position = following
-            self._note(STATE, self._engine.sealed(STATE)[0], position, size)
+            self._note(STATE, position, size)
             yield Turn.WORKED
             while self._engine.state.open_bytes > REENCRYPT_OPEN_BYTES:
                 self._check()
@@ -220,7 +238,7 @@ class Reencryption:
             if following is None:
                 break
             position = following
-            self._note(LOG, engine.sealed(LOG)[0], position, size)
+            self._note(LOG, position, size)
             yield Turn.WORKED
         return stale
 
@@ -261,9 +279,16 @@ class Reencryption:
 
     # --- files ---
 
-    def _rewrite_tables(self, name: str) -> Generator[Turn, None, bool]:
+    def _renew_segments(self) -> Generator[Turn, None, None]:
+        database, path = self._engine.sealed(LOG)
+        assert isinstance(database, SealedLog)
+        renewal = _Renewal(database, path)
+        while not renewal.finished:
+            yield from self._run_aside(AsideJob(renewal.step))
+
+    def _rewrite_tables(self) -> Generator[Turn, None, bool]:
         """False when another state came in place of the one whose files these are."""
-        rewriting = TableRewriting(*self._engine.sealed(name))
+        rewriting = TableRewriting(*self._engine.sealed(STATE))
         self._engine.table_rewriting = rewriting
         rewriting.start()
         try:

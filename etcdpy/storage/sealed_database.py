@@ -255,6 +255,22 @@ class SealedDatabase(SealedReader):
         self._source.compact_range(start=start, stop=stop)
 
 
+class SealedLog(SealedDatabase):
+    """The raft log, whose records lie in segments."""
+
+    def records(self, start: bytes, stop: bytes | None = None) -> Generator[tuple[bytes, bytes], None, None]:
+        """Keys and records as they stand in the segments. Raises StorageError."""
+        yield from self._source.iterator(start=start, stop=stop)
+
+    def begin_renewal(self) -> int:
+        """See LogDatabase. Raises OSError."""
+        return int(self._source.begin_renewal())
+
+    def renew(self, first: int, size: int) -> bool:
+        """See LogDatabase; records keep the form that they have. Raises OSError, StorageError."""
+        return bool(self._source.renew(first, size))
+
+
 class SealedBatch:
     """A write batch. Each record is sealed as it is put, in the form of that moment: a batch may be open for long."""
 

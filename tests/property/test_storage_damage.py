@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etcdpy import limits
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import StorageError
 from tests.support.storage import begin_install, check_prefix, copy_dir, fill, flush, new_engine, write_batch
@@ -25,8 +26,13 @@ VALUE_BYTES = 200
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A member that was killed: tables, a write-ahead file of several 32 KiB blocks, batches of many sizes."""
-    path = tmp_path_factory.mktemp("whole") / "data"
+    """A member that was killed: tables, write-ahead files of several 32 KiB blocks, segments, batches of many sizes."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(limits, "LOG_SEGMENT_BYTES", 40 * 1024)
+        return killed(tmp_path_factory.mktemp("whole") / "data")
+
+
+def killed(path: Path) -> Path:
     draw = random.Random(1)
     engine = new_engine(path, snapshot_count=400, catchup_entries=100)
     for _ in range(30):
@@ -161,29 +167,34 @@ def test_an_undamaged_install(installing: list[Path], tmp_path: Path) -> None:
 
 
 def test_a_cut_tail_of_the_log_keeps_each_whole_batch(tmp_path: Path) -> None:
-    """Every byte of the last three batches: the state is behind, so the log's end may go missing batch by batch."""
+    """The disk writes whole sectors, so a loss of power cuts between two: the state is behind, so the log's end may go
+    missing batch by batch. What is cut elsewhere is damage."""
     path = tmp_path / "data"
     engine = new_engine(path)
     sizes = []
-    log_file = newest_write_ahead(path)
+    (log_file,) = segment_files(path)
     for _ in range(4):
-        write_batch(engine, 2, apply=False)
-        sizes.append((log_file.stat().st_size, engine.log.last_index()))
+        write_batch(engine, 3, size=VALUE_BYTES, apply=False)
+        sizes.append((len(log_file.read_bytes().rstrip(b"\0")), engine.log.last_index()))
     copy = copy_dir(path, tmp_path / "copy")
     engine.close()
-    content = newest_write_ahead(copy).read_bytes()
-    for size in range(sizes[0][0], len(content) + 1, 3):
+    content = log_file.read_bytes()
+    opened = 0
+    for size in range(sizes[0][0], sizes[-1][0] + 512, 8):
         shutil.rmtree(tmp_path / "cut", ignore_errors=True)
         copy_dir(copy, tmp_path / "cut")
-        newest_write_ahead(tmp_path / "cut").write_bytes(content[:size])
+        (cut,) = segment_files(tmp_path / "cut")
+        cut.write_bytes(content[:size].ljust(len(content), b"\0"))
         expected = max(last for end, last in sizes if end <= size)
-        again = Engine.open(tmp_path / "cut")
-        assert check_prefix(again) == (0, expected)
-        again.close()
+        found = attempt(tmp_path / "cut")
+        assert found in (None, (0, expected))
+        assert found is not None or size % 512
+        opened += found is not None
+    assert opened > 5
 
 
-def newest_write_ahead(path: Path) -> Path:
-    return max((path / "member" / "log").glob("*.log"))
+def segment_files(path: Path) -> list[Path]:
+    return sorted((path / "member" / "log").glob("*.segment"))
 
 
 def test_a_hole_of_zeros_is_noticed(tmp_path: Path) -> None:
@@ -195,7 +206,7 @@ def test_a_hole_of_zeros_is_noticed(tmp_path: Path) -> None:
     copies = {room: copy_dir(path, tmp_path / room) for room in ("log", "state")}
     engine.close()
     for room, copy in copies.items():
-        file = max((copy / "member" / room).glob("*.log"))
+        (file,) = (copy / "member" / room).glob("*.log" if room == "state" else "*.segment")
         content = bytearray(file.read_bytes())
         assert len(content) > 3 * 32768
         content[32768 : 2 * 32768] = bytes(32768)
@@ -204,11 +215,10 @@ def test_a_hole_of_zeros_is_noticed(tmp_path: Path) -> None:
             Engine.open(copy)
 
 
-@pytest.mark.parametrize("room", ["log", "state"])
-def test_a_damaged_footer_is_named(whole: Path, tmp_path: Path, room: str) -> None:
+def test_a_damaged_footer_is_named(whole: Path, tmp_path: Path) -> None:
     """LevelDB takes a footer's numbers for true and asks for that much memory, which ends the process."""
     copy_dir(whole, tmp_path / "data")
-    table = max((tmp_path / "data" / "member" / room).glob("*.ldb"))
+    table = max((tmp_path / "data" / "member" / "state").glob("*.ldb"))
     content = table.read_bytes()
     for footer, words in (
         (b"\xff" * 9 + b"\x7f" + content[-38:], "points outside"),

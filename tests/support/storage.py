@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from etcdpy.raft.entry import Entry
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage.engine import Engine
+from etcdpy.storage.log_database import open_log
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from etcdpy.storage.job import DiskJob
@@ -23,6 +25,19 @@ def value(index: int, size: int = 40) -> bytes:
 
 def state_key(index: int) -> bytes:
     return b"r" + index.to_bytes(8, "big")
+
+
+def edit_log(path: Path, changes: Mapping[bytes, bytes | None]) -> None:
+    """Change records of a stopped member's raft log by hand; None removes one."""
+    database = open_log(path / "member" / "log")
+    batch = database.write_batch(sync=True)
+    for key, value in changes.items():
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+    batch.write()
+    database.close()
 
 
 def run(engine: Engine, job: DiskJob) -> None:

@@ -14,9 +14,10 @@ from etcdpy.raft.entry import Entry
 from etcdpy.raft.types import ConfState, HardState
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError, EncryptionError
+from etcdpy.storage.log_database import LogDatabase, open_log
 from etcdpy.storage.sealing import MARK, is_sealed
 from tests.support.encryption import change_keys, find_on_disk, masters, reencrypt
-from tests.support.storage import apply_to, flush, new_engine, run, state_key, value, write_batch
+from tests.support.storage import apply_to, edit_log, flush, new_engine, run, state_key, value, write_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,15 +72,28 @@ def made(path: Path, keys: MasterKeys | None) -> None:
     engine.close()
 
 
-def raw(path: Path, name: str = "state") -> plyvel.DB:
-    return plyvel.DB(str(path / "member" / name), compression=None)
+def raw(path: Path) -> plyvel.DB:
+    """The state as LevelDB has it."""
+    return plyvel.DB(str(path / "member" / "state"), compression=None)
+
+
+def raw_records(path: Path) -> dict[str, list[bytes]]:
+    """Every record of the state and of the log as it stands on disk, but for the numbers of batches."""
+    database, log = raw(path), open_log(path / "member" / "log")
+    found = {
+        "state": [record for key, record in database if not key.startswith(b"mbatch/")],
+        "log": [record for _, record in log.iterator()],
+    }
+    database.close()
+    log.close()
+    return found
 
 
 def test_without_keys_nothing_stands_between(tmp_path: Path) -> None:
     engine = new_engine(tmp_path / "data")
     try:
         assert engine.encryption is None
-        assert type(engine._log_database) is plyvel.DB
+        assert type(engine._log_database) is LogDatabase
         assert type(engine._state_database) is plyvel.DB
     finally:
         engine.close()
@@ -96,10 +110,9 @@ def test_a_new_member_leaves_nothing_readable(tmp_path: Path) -> None:
     assert engine.encryption.keys.complete
     engine.close()
     assert not find_on_disk(data, NEEDLES)
-    for name, chain in (("log", b"meta/batch/"), ("state", b"mbatch/")):
-        database = raw(data, name)
-        assert all(is_sealed(record) or key.startswith(chain) for key, record in database)
-        database.close()
+    for records in raw_records(data).values():
+        assert records
+        assert all(map(is_sealed, records))
 
 
 def test_everything_is_read_in_order(tmp_path: Path) -> None:
@@ -174,10 +187,9 @@ def test_there_to_another_key_and_back(tmp_path: Path, monkeypatch: pytest.Monke
     engine = reopened(data, None)
     check(engine)
     engine.close()
-    for name in ("log", "state"):
-        database = raw(data, name)
-        assert not [key for key, record in database if is_sealed(record)]
-        database.close()
+    for records in raw_records(data).values():
+        assert records
+        assert not any(map(is_sealed, records))
 
 
 def test_deleted_records_leave_the_files_too(tmp_path: Path) -> None:
@@ -447,21 +459,34 @@ def test_lost_keys_are_noticed(tmp_path: Path) -> None:
         reopened(data, keys)
 
 
-@pytest.mark.parametrize("name", ["log", "state"])
-def test_a_changed_record_is_named_and_not_served(tmp_path: Path, name: str) -> None:
+def changed(record: bytes | None) -> bytes:
+    assert record is not None
+    return record[:-20] + bytes((record[-20] ^ 1,)) + record[-19:]
+
+
+FAILS_ITS_CHECK = "the record %s cannot be decrypted: it fails its check under data key 1"
+
+
+def test_a_changed_record_of_the_log_is_named_and_not_served(tmp_path: Path) -> None:
     data, keys = tmp_path / "data", masters(tmp_path / "keys", "first")
     made(data, keys)
-    key = (101).to_bytes(8, "big") if name == "log" else state_key(7)
-    database = raw(data, name)
-    record = bytearray(database.get(key))
-    record[-20] ^= 1
-    database.put(key, bytes(record))
+    key = (101).to_bytes(8, "big")
+    database = open_log(data / "member" / "log")
+    record = database.get(key)
     database.close()
-    words = rf"member/{name}: the record {key.hex()} cannot be decrypted: it fails its check under data key 1"
-    if name == "log":
-        with pytest.raises(DamagedError, match=words):
-            reopened(data, keys)
-        return
+    edit_log(data, {key: changed(record)})
+    with pytest.raises(DamagedError, match="member/log: " + FAILS_ITS_CHECK % key.hex()):
+        reopened(data, keys)
+
+
+def test_a_changed_record_of_the_state_is_named_and_not_served(tmp_path: Path) -> None:
+    data, keys = tmp_path / "data", masters(tmp_path / "keys", "first")
+    made(data, keys)
+    key = state_key(7)
+    database = raw(data)
+    database.put(key, changed(database.get(key)))
+    database.close()
+    words = "member/state: " + FAILS_ITS_CHECK % key.hex()
     engine = reopened(data, keys)
     with pytest.raises(DamagedError, match=words):
         engine.state.get(key)
@@ -489,9 +514,7 @@ def test_a_refused_start_leaves_no_keys_behind(tmp_path: Path) -> None:
     """A damaged plaintext member is refused as it is: encryption begins only once it was found whole."""
     data = tmp_path / "data"
     made(data, None)
-    database = raw(data, "log")
-    database.delete((101).to_bytes(8, "big"))
-    database.close()
+    edit_log(data, {(101).to_bytes(8, "big"): None})
     with pytest.raises(DamagedError, match="entry 101 is missing"):
         reopened(data, masters(tmp_path / "keys", "first"))
     assert not (data / "member" / "KEYS").exists()

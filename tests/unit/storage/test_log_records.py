@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import plyvel
 import pytest
 
 from etcdpy import limits
 from etcdpy.raft.entry import Entry, encode_entries
 from etcdpy.raft.message import decode_message
 from etcdpy.raft.types import HardState
-from etcdpy.storage import recovery
+from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError
 from etcdpy.storage.log_records import MalformedRecord, join_entries, shares, split_record
-from tests.support.storage import flush, new_engine, run, write_batch
+from tests.support.storage import edit_log, flush, new_engine, run, write_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from etcdpy.storage.engine import Engine
 
 WIRES = encode_entries([Entry(b"x" * size, None, 3, 200 + size) for size in (0, 1, 1, 200, 5000)])
 
@@ -139,11 +137,6 @@ def test_damage(tmp_path: Path, index: int, wires: bytes | None, words: str) -> 
     for _ in range(3):
         write_batch(engine, 10)
     engine.close()
-    database = plyvel.DB(str(tmp_path / "member" / "log"))
-    if wires is None:
-        database.delete(index.to_bytes(8, "big"))
-    else:
-        database.put(index.to_bytes(8, "big"), wires)
+    edit_log(tmp_path, {index.to_bytes(8, "big"): wires})
     with pytest.raises(DamagedError, match=words):
-        recovery.read_log(database, tmp_path)
-    database.close()
+        Engine.open(tmp_path)

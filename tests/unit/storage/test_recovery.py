@@ -17,7 +17,7 @@ from etcdpy.storage import raft_log, recovery
 from etcdpy.storage.engine import Engine
 from etcdpy.storage.errors import DamagedError, DataDirError, StorageError
 from etcdpy.storage.meta import APPLIED_KEY, IDENTITY_KEY
-from tests.support.storage import check_prefix, flush, new_engine, run, write_batch
+from tests.support.storage import check_prefix, edit_log, flush, new_engine, run, write_batch
 
 PAGE = Path(__file__).parents[3] / "docs" / "design" / "recovery.md"
 
@@ -50,10 +50,6 @@ def edit(path: Path, changes: dict[bytes, bytes | None]) -> None:
         else:
             database.put(key, value)
     database.close()
-
-
-def edit_log(data: Path, changes: dict[bytes, bytes | None]) -> None:
-    edit(data / "member" / "log", changes)
 
 
 def edit_state(data: Path, changes: dict[bytes, bytes | None]) -> None:
@@ -118,7 +114,7 @@ def test_new(tmp_path: Path) -> None:
     engine.bootstrap(ConfState((7,)), HardState())
     engine.close()
     assert (path.stat().st_mode & 0o777, (path / "member").stat().st_mode & 0o777) == (0o700, 0o700)
-    assert (path / "member" / "FORMAT").read_text() == "etcdpy data 1\n"
+    assert (path / "member" / "FORMAT").read_text() == "etcdpy data 2\n"
     again = Engine.open(path)
     assert not again.is_new
     assert again.log.initial_state() == (HardState(), ConfState((7,)))
@@ -179,8 +175,8 @@ def test_format_missing(data: Path) -> None:
 
 
 def test_format_unknown(data: Path) -> None:
-    (data / "member" / "FORMAT").write_text("etcdpy data 2\n")
-    refused(data, DataDirError, "`etcdpy data 2`", "start the version of etcdpy that wrote it")
+    (data / "member" / "FORMAT").write_text("etcdpy data 3\n")
+    refused(data, DataDirError, "`etcdpy data 3`", "start the version of etcdpy that wrote it")
 
 
 def test_log_missing(data: Path) -> None:
@@ -192,7 +188,7 @@ def test_wal_dir(tmp_path: Path) -> None:
     engine = new_engine(tmp_path / "data", wal_dir=tmp_path / "wal")
     write_batch(engine, 4)
     engine.close()
-    assert (tmp_path / "wal" / "log" / "CURRENT").exists()
+    assert (tmp_path / "wal" / "log" / "0000000000000001.segment").exists()
     assert not (tmp_path / "data" / "member" / "log").exists()
     assert (tmp_path / "wal").stat().st_mode & 0o777 == 0o700
     again = Engine.open(tmp_path / "data", wal_dir=tmp_path / "wal")
@@ -314,16 +310,14 @@ def test_wrong_entry(data: Path, value: bytes, words: str) -> None:
     refused(data, DamagedError, words, "replace this member")
 
 
-@pytest.mark.parametrize("room", ["log", "state"])
-def test_missing_batch(data: Path, room: str) -> None:
-    prefix = raft_log.CHAIN_PREFIX if room == "log" else b"mbatch/"
-    engine_path = data / "member" / room
-    database = plyvel.DB(str(engine_path))
+def test_missing_batch(data: Path) -> None:
+    prefix = b"mbatch/"
+    database = plyvel.DB(str(data / "member" / "state"))
     numbers = list(database.iterator(start=prefix, stop=prefix + b"\xff" * 9, include_value=False))
     database.close()
     assert len(numbers) >= 2
-    edit(engine_path, {numbers[-1]: None, prefix + index_key(len(numbers) + 5): b""})
-    refused(data, DamagedError, "is missing although batch", room)
+    edit_state(data, {numbers[-1]: None, prefix + index_key(len(numbers) + 5): b""})
+    refused(data, DamagedError, "is missing although batch", "member/state")
 
 
 def test_state_behind_log_and_whole(data: Path) -> None:
@@ -335,16 +329,15 @@ def test_state_behind_log_and_whole(data: Path) -> None:
     opens(data, 30, 30)
 
 
-@pytest.mark.parametrize("room", ["log", "state"])
 @pytest.mark.parametrize("name", ["CURRENT", "MANIFEST"])
 @pytest.mark.parametrize("how", ["gone", "garbage", "empty"])
-def test_leveldbs_own_files(data: Path, room: str, name: str, how: str) -> None:
-    (path,) = (data / "member" / room).glob(f"{name}*")
+def test_leveldbs_own_files(data: Path, name: str, how: str) -> None:
+    (path,) = (data / "member" / "state").glob(f"{name}*")
     if how == "gone":
         path.unlink()
     else:
         path.write_bytes(b"" if how == "empty" else b"garbage" * 50)
-    refused(data, StorageError, f"member/{room}")
+    refused(data, StorageError, "member/state")
 
 
 def test_a_lost_table_is_noticed(data: Path) -> None:
