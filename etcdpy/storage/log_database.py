@@ -22,11 +22,22 @@ from etcdpy import limits
 from etcdpy.storage import segments
 from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.leveldb import REPLACE, translated
-from etcdpy.storage.segments import CONTENT_END, HEAD_BYTES, Segment
+from etcdpy.storage.segment_format import (
+    CONTENT_END,
+    HEAD_BYTES,
+    HEADER_BYTES,
+    Found,
+    batches,
+    is_blank,
+    is_torn,
+    pack_batch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
+
+    from etcdpy.storage.segments import Segment
 
 _ENTRY_KEY_BYTES: Final = 8
 _LENGTHS: Final = struct.Struct("<BI")
@@ -100,6 +111,8 @@ class LogDatabase:
         """The newest batch that a sync covers."""
         self._prepared: Segment | None = None
         self._preparation: _Preparation | None = None
+        self._replayed: dict[int, bytes] = {}
+        """What is in segments, by number, until the first write: a start reads every entry."""
         self._last_read: tuple[Segment, int, bytes] | None = None
         """A batch's segment, its position and content: neighbours are often read one after the other."""
         self.closed = False
@@ -126,6 +139,10 @@ class LogDatabase:
         if place is None or segment is None:
             return None
         _, position, start, size = place
+        replayed = self._replayed.get(segment.number)
+        if replayed is not None:
+            start += position + HEAD_BYTES
+            return replayed[start : start + size]
         if self._last_read is None or self._last_read[:2] != (segment, position):
             self._last_read = segment, position, _read_back(segment, position)
         return self._last_read[2][start : start + size]
@@ -181,6 +198,7 @@ class LogDatabase:
         pieces.append(CONTENT_END)
         content = b"".join(pieces)
         current = self._current
+        self._replayed.clear()
         if current.end + HEAD_BYTES + len(content) > current.size:
             self._start_segment()
             current = self._current
@@ -195,7 +213,7 @@ class LogDatabase:
         """Write a batch; returns its position."""
         segment = self._current
         position = segment.end
-        segment.append(segments.frame(segment.salt, self._next, self._durable, content))
+        segment.append(pack_batch(segment.salt, self._next, self._durable, content))
         self._next += 1
         return position
 
@@ -282,7 +300,8 @@ class LogDatabase:
         for number in numbers:
             segment, content = segments.open_segment(self._path, number)
             self._segments[number] = segment
-            if self._next and segments.is_blank(segment, content):
+            self._replayed[number] = content
+            if self._next and is_blank(content, segment.end):
                 blank.append(segment)
                 continue
             if blank or torn is not None:
@@ -290,16 +309,18 @@ class LogDatabase:
                 raise DamagedError(
                     f"{before.path}: batch {self._next} is missing although {segment.path.name} goes on; {REPLACE}"
                 )
-            for found in segments.batches(segment, content):
+            for found in batches(segment.salt, content):
                 self._replay_batch(segment, found)
             if self._next == 0:
                 raise DamagedError(f"{segment.path}: its first batch is damaged; {REPLACE}")
-            if not segments.is_blank(segment, content):
-                segments.check_torn(segment, content, self._next)
+            if not is_blank(content, segment.end):
+                if not is_torn(segment.salt, content, segment.end, self._next):
+                    where = f"{segment.path}: batch {self._next}, at byte {segment.end}"
+                    raise DamagedError(f"{where}, is damaged; {REPLACE}")
                 torn = segment
         self._go_on(blank, torn)
 
-    def _replay_batch(self, segment: Segment, found: segments.Found) -> None:
+    def _replay_batch(self, segment: Segment, found: Found) -> None:
         if self._next not in (0, found.number):
             raise DamagedError(
                 f"{segment.path}: batch {self._next} is missing although batch {found.number} is there; {REPLACE}"
@@ -310,12 +331,13 @@ class LogDatabase:
             raise DamagedError(f"{segment.path}: batch {found.number} cannot be read; {REPLACE}") from error
         self._take(segment, found.position, changes, meta)
         self._next = found.number + 1
+        segment.end = found.end
 
     def _go_on(self, blank: list[Segment], torn: Segment | None) -> None:
         """All is found whole. Raises OSError."""
         if torn is not None:
             torn.clear()
-            if torn.end == segments.HEADER_BYTES:
+            if torn.end == HEADER_BYTES:
                 blank.insert(0, torn)
         for segment in blank:
             del self._segments[segment.number]
@@ -341,7 +363,7 @@ def split_content(content: bytes) -> tuple[list[Change], dict[bytes, bytes | Non
     """What a batch changes: of entries, and of all else. Raises struct.error."""
     changes: list[Change] = []
     meta: dict[bytes, bytes | None] = {}
-    position, end = 0, len(content)
+    position, end = 0, len(content) - len(CONTENT_END)
     while position < end:
         key_size, size = _LENGTHS.unpack_from(content, position)
         start = position + _LENGTHS.size + key_size

@@ -13,6 +13,7 @@ from etcdpy import limits
 from etcdpy.storage import segments
 from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.log_database import LogDatabase, create_log, open_log
+from etcdpy.storage.segment_format import ALIGNMENT, batches, pack_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -316,7 +317,7 @@ def test_a_segment_whose_end_is_gone(stopped: Path) -> None:
     """Zeros in place of the last batches of one that others follow."""
     path = segments.path_of(stopped, 2)
     segment, content = segments.open_segment(stopped, 2)
-    *_, last = segments.batches(segment, content)
+    *_, last = batches(segment.salt, content)
     segment.close()
     zero(path, last.position, SEGMENT_BYTES)
     refused(stopped, rf"0003.segment: batch {last.number} is missing although batch {last.number + 1} is there")
@@ -352,9 +353,9 @@ def test_every_bit_of_the_last_batch_counts(tmp_path: Path, log: LogDatabase) ->
 
 def test_a_value_that_looks_like_a_batch_is_none(tmp_path: Path, log: LogDatabase) -> None:
     """A client may send what a batch looks like: after a loss of power it must not pass for one that came later."""
-    forged = segments.frame(0, 9, 8, b"\x08\0\0\0\0forged!!\xff")
-    assert len(forged) % segments.ALIGNMENT == 0
-    for pad in range(segments.ALIGNMENT):
+    forged = pack_batch(0, 9, 8, b"\x08\0\0\0\0forged!!\xff")
+    assert len(forged) % ALIGNMENT == 0
+    for pad in range(ALIGNMENT):
         write(log, 1, b"durable")
         begin = log._current.end
         write(log, 2, b"x" * (1200 + pad) + forged)
