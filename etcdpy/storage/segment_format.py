@@ -98,7 +98,7 @@ def batch_at(salt: int, content: bytes, position: int) -> Found | None:
     if mark != _BATCH_MARK or google_crc32c.extend(salt, content[position : start - 4]) != head_checksum:
         return None
     payload = content[start : start + size]
-    if len(payload) < size or google_crc32c.extend(salt, payload) != checksum:
+    if google_crc32c.extend(salt, payload) != checksum:
         return None
     return Found(number, durable, position, payload, start + size + -size % ALIGNMENT)
 
@@ -123,7 +123,7 @@ def is_torn(salt: int, content: bytes, end: int, number: int) -> bool:
         return False
     position = content.find(_BATCH_MARK, end + ALIGNMENT)
     while position >= 0:
-        later = batch_at(salt, content, position) if position % ALIGNMENT == 0 else None
+        later = batch_at(salt, content, position)
         if later is not None and later.durable >= number:
             return False
         position = content.find(_BATCH_MARK, position + 1)

@@ -13,7 +13,7 @@ from etcdpy import limits
 from etcdpy.storage import segments
 from etcdpy.storage.errors import DamagedError, StorageError
 from etcdpy.storage.log_database import LogDatabase, create_log, open_log
-from etcdpy.storage.segment_format import ALIGNMENT, batches, pack_batch
+from etcdpy.storage.segment_format import ALIGNMENT, CONTENT_END, batches, pack_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -337,6 +337,15 @@ def test_a_first_batch_that_is_gone(tmp_path: Path, log: LogDatabase) -> None:
     refused(tmp_path / "log", r"0001.segment: its first batch is damaged")
 
 
+@pytest.mark.parametrize("content", [b"\x08\x09\0\0\0" + key(2) + b"too short", b"\x08\0"])
+def test_a_batch_that_says_nothing(tmp_path: Path, log: LogDatabase, content: bytes) -> None:
+    """Its checksums hold, so it was written wrongly."""
+    write(log, 1, value(1))
+    log._append(content[:-1] + CONTENT_END)
+    log.close()
+    refused(tmp_path / "log", rf"0001.segment: batch {log._next - 1} cannot be read")
+
+
 def test_every_bit_of_the_last_batch_counts(tmp_path: Path, log: LogDatabase) -> None:
     """It is whole on the disk, so a bit that changed is no loss of power."""
     write(log, 1, b"first")
@@ -376,6 +385,21 @@ def test_a_value_that_looks_like_a_batch_is_none(tmp_path: Path, log: LogDatabas
 
 
 # --- loss of power ---
+
+
+def test_a_segment_has_its_name_once_it_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that name is durable before anything is written to it."""
+    done: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    segments.create(tmp_path, 7, SEGMENT_BYTES).close()
+    assert done == [str(tmp_path / "next.tmp"), str(tmp_path)]
+    assert os.listdir(tmp_path) == ["0000000000000007.segment"]
 
 
 def in_first_segment(log: LogDatabase, sizes: list[int], *, sync: bool) -> tuple[Path, list[int]]:
