@@ -422,6 +422,10 @@ LOG_SEGMENT_BYTES: Final = 4 << 20
 """A file of the raft log, some ten thousand puts. It is filled with zeros ahead: 2 ms of CPU, and what an idle member
 takes on the disk."""
 
+LOG_SEGMENT_BYTES_MAX: Final = 1 << 30
+"""The largest file of the raft log that is read. One batch may go beyond LOG_SEGMENT_BYTES, by as much as a leader lets
+wait (RAFT_UNCOMMITTED_BYTES) or one message of a peer holds (PEER_MESSAGE_BYTES_MAX)."""
+
 LOG_TRUNCATE_ENTRIES_PER_JOB: Final = 500
 """Deletions of truncated records of raft entries in one disk job; about 0.1 ms on the loop."""
 

@@ -74,11 +74,15 @@ def open_databases(directory: DataDir, masters: MasterKeys | None = None) -> Ope
     return found
 
 
-def _open(opened: ExitStack, kind: str, path: Path, encryption: Encryption | None) -> Database:
+def _plain(kind: str, path: Path, *, create: bool) -> Database:
+    """The database in `path`, as it is on disk."""
     if kind == LOG:
-        database: Database = open_log(path)
-    else:
-        database = leveldb.open_database(path, leveldb.STATE_OPTIONS, create=False)
+        return create_log(path) if create else open_log(path)
+    return leveldb.open_database(path, leveldb.STATE_OPTIONS, create=create)
+
+
+def _open(opened: ExitStack, kind: str, path: Path, encryption: Encryption | None) -> Database:
+    database = _plain(kind, path, create=False)
     opened.callback(database.close)
     return database if encryption is None else encryption.database(kind, database, path)
 
@@ -145,10 +149,7 @@ def _create_database(
     making = path.with_name(path.name + ".new")
     try:
         shutil.rmtree(making, ignore_errors=True)
-        if kind == LOG:
-            database: Database = create_log(making)
-        else:
-            database = leveldb.open_database(making, leveldb.STATE_OPTIONS, create=True)
+        database = _plain(kind, making, create=True)
         if encryption is not None:
             database = encryption.database(kind, database, making)
         try:

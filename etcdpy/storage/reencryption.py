@@ -138,9 +138,10 @@ class Reencryption:
             while not engine.settled:
                 self._check()
                 yield Turn.WAITS
-            finished = yield from self._rewrite_tables()
+            if not (yield from self._rewrite_tables()):
+                continue
             yield from self._renew_segments()
-            if finished and engine.states_installed == installed and engine.settled:
+            if engine.states_installed == installed and engine.settled:
                 break
         engine.clear_database_notes()
         self.finishing = True

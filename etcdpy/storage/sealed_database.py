@@ -18,7 +18,6 @@ from etcdpy.storage.sealing import Opener, Refused, Sealer, head_of, hidden_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
-    from typing import Self
 
     from etcdpy.storage.data_keys import DataKeys
 
@@ -140,11 +139,10 @@ class SealedReader:
         start: bytes | None = None,
         stop: bytes | None = None,
         reverse: bool = False,
-        include_key: bool = True,
         include_value: bool = True,
         verify_checksums: bool = False,
     ) -> Any:
-        """Pairs, or one half of them, of start <= key < stop, as of now. Without values the keys are LevelDB's own."""
+        """Pairs, or keys alone, of start <= key < stop, as of now. Keys alone are LevelDB's own."""
         if not include_value:
             return self._source.iterator(
                 start=start, stop=stop, reverse=reverse, include_value=False, verify_checksums=verify_checksums
@@ -152,7 +150,7 @@ class SealedReader:
         low, high = start or b"", stop
         if self._form.hidden_byte == _NEVER or low >= _AUTH_END or (high is not None and high <= AUTH_BUCKET):
             raw = self._source.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=verify_checksums)
-            return SealedIterator([(raw, self)], include_key=include_key)
+            return SealedIterator([(raw, self)])
         sources: list[tuple[Any, SealedReader | None]] = []
         if low < AUTH_BUCKET:
             options = {"start": start, "stop": AUTH_BUCKET}
@@ -161,7 +159,7 @@ class SealedReader:
         if high is None or high > _AUTH_END:
             options = {"start": _AUTH_END, "stop": high}
             sources.append((self._source.iterator(**options, reverse=reverse, verify_checksums=verify_checksums), self))
-        return SealedIterator(sources[::-1] if reverse else sources, include_key=include_key)
+        return SealedIterator(sources[::-1] if reverse else sources)
 
     def raw_iterator(self, *, verify_checksums: bool = False) -> Any:
         """A cursor over keys and records as they stand in LevelDB."""
@@ -182,31 +180,20 @@ class SealedReader:
 
 
 class SealedIterator:
-    """Pairs or values of several sources, one after the other; to be exhausted or closed."""
+    """Pairs of several sources, one after the other; to be exhausted or closed."""
 
-    def __init__(self, sources: list[tuple[Any, SealedReader | None]], *, include_key: bool) -> None:
-        """A source is LevelDB's iterator and who opens its records, or pairs that are open already."""
+    def __init__(self, sources: list[tuple[Any, SealedReader | None]]) -> None:
+        """A source is the database's iterator and who opens its records, or pairs that are open already."""
         self._sources = sources
-        self._include_key = include_key
 
     def __iter__(self) -> Iterator[Any]:
         for records, reader in self._sources:
             if reader is None:
-                yield from records if self._include_key else (value for _, value in records)
+                yield from records
                 continue
             open_record = reader.open
-            if self._include_key:
-                for key, record in records:
-                    yield key, open_record(key, record)
-            else:
-                for key, record in records:
-                    yield open_record(key, record)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            for key, record in records:
+                yield key, open_record(key, record)
 
     def close(self) -> None:
         """Let go of it. Again is no error."""

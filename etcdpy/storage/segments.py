@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from etcdpy import limits
 from etcdpy.storage.errors import DamagedError
 from etcdpy.storage.leveldb import REPLACE, sync_directory
 from etcdpy.storage.segment_format import (
@@ -130,7 +131,10 @@ def open_segment(directory: Path, number: int) -> tuple[Segment, bytes]:
     path = path_of(directory, number)
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        content = _read_whole(descriptor)
+        size = os.fstat(descriptor).st_size
+        if size > limits.LOG_SEGMENT_BYTES_MAX:
+            raise DamagedError(f"{path} is longer than any segment; {REPLACE}")
+        content = os.pread(descriptor, size, 0)
         header = unpack_header(content)
         if header is None or header.number != number:
             raise DamagedError(f"{path}: its header is damaged; {REPLACE}")
@@ -140,14 +144,3 @@ def open_segment(directory: Path, number: int) -> tuple[Segment, bytes]:
         os.close(descriptor)
         raise
     return Segment(path, header, descriptor), content
-
-
-def _read_whole(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    content = os.pread(descriptor, size, 0)
-    while len(content) < size:  # a single call reads 2 GiB at the most
-        more = os.pread(descriptor, size - len(content), len(content))
-        if not more:
-            break
-        content += more
-    return content

@@ -295,6 +295,11 @@ def test_a_damaged_header(stopped: Path, position: int) -> None:
     refused(stopped, r"0004.segment: its header is damaged")
 
 
+def test_a_segment_that_is_too_long(stopped: Path) -> None:
+    os.truncate(segments.path_of(stopped, 2), limits.LOG_SEGMENT_BYTES_MAX + 1)
+    refused(stopped, r"0002.segment is longer than any segment")
+
+
 def test_another_segment_under_its_name(stopped: Path) -> None:
     shutil.copy(segments.path_of(stopped, 1), segments.path_of(stopped, 2))
     refused(stopped, r"0002.segment: its header is damaged")
