@@ -157,7 +157,7 @@ class RaftLog:
         position = bisect_right(self._records, lo) - 1
         first = self._records[position]
         try:
-            wires = chain.from_iterable(map(split_record, self._stored(position, hi)))
+            wires = chain.from_iterable(map(split_record, self._stored(position)))
             entries = _decode(islice(wires, lo - first, hi - first), max_bytes)
         except MalformedRecord:
             entries = []
@@ -165,11 +165,9 @@ class RaftLog:
             raise DamagedError(f"{self._path}: entries {lo} to {hi - 1} cannot be read back; {REPLACE}")
         return entries
 
-    def _stored(self, position: int, hi: int) -> Iterator[bytes]:
-        """The records from that one on, up to the one with entry hi - 1."""
+    def _stored(self, position: int) -> Iterator[bytes]:
+        """The records from that one on, each read when it is wanted."""
         for first in islice(self._records, position, None):
-            if first >= hi:
-                return
             yield self._database.get(_INDEX(first)) or b""
 
     # --- writing ---
